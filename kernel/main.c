@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The whole machine, in order. The one file below tests/ that sees every layer.
+ */
+#include "drivers/apic/apic.h"
+#include "drivers/exercisers/exerciser.h"
+#include "drivers/iommu/iommu.h"
+#include "drivers/pci/pci.h"
+#include "kernel/acpi/acpi.h"
+#include "kernel/boot.h"
+#include "kernel/cmdline.h"
+#include "kernel/cpu/cpu.h"
+#include "kernel/log/log.h"
+#include "kernel/power.h"
+#include "kernel/time/time.h"
+#include "tests/harness/runner.h"
+
+void main_run(void)
+{
+	cmdline_load(&boot_info);
+	acpi_init(boot_info.rsdp);
+	power_init(&boot_info);
+	time_init();
+	apic_init_boot();
+	irq_enable();
+	smp_init(&apic_smp_ops);
+	ioapic_init();
+	pci_cfg_init();
+	pci_scan();
+	pci_assign_resources();
+	iommu_init();
+	apic_decide_policy();
+	exercisers_init();
+	machine_end(run_all(), cmdline.exit, log_verdict_again);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "kernel/time/time.h"
+
+#include "kernel/acpi/acpi.h"
+#include "kernel/cpu/cpu.h"
+#include "kernel/lib/bits.h"
+#include "kernel/log/log.h"
+
+#define PM_TIMER_HZ 3579545u             /* ACPI 6.5, 4.8.3.3 */
+#define PIT_HZ      1193182u
+#define PIT_CH2     0x42
+#define PIT_CMD     0x43
+#define PIT_GATE    0x61
+
+static uint64_t khz = 1000000, tsc0;     /* 1 GHz until calibrated: deadlines err on the short side */
+static const char *source = "not calibrated";
+static struct deadline limit = {UINT64_MAX};
+
+/* ticks * a / b without overflow for ticks < 2^64 */
+static uint64_t mul_div(uint64_t ticks, uint64_t a, uint64_t b)
+{
+	uint64_t hi, lo, q, r;
+
+	__asm__("mulq %3" : "=a"(lo), "=d"(hi) : "0"(ticks), "r"(a) : "cc");
+	if (hi >= b)
+		return UINT64_MAX;
+	__asm__("divq %4" : "=a"(q), "=d"(r) : "0"(lo), "1"(hi), "r"(b) : "cc");
+	return q;
+}
+
+uint64_t tsc_khz(void) { return khz; }
+const char *tsc_source(void) { return source; }
+uint64_t tsc_to_ns(uint64_t ticks) { return mul_div(ticks, 1000000, khz); }
+uint64_t ns_to_tsc(uint64_t ns) { return mul_div(ns, khz, 1000000); }
+uint64_t time_ns(void) { return tsc_to_ns(tsc_read() - tsc0); }
+
+void deadline_set_limit(struct deadline d) { limit = d; }
+bool deadline_limit_passed(void) { return tsc_read() >= limit.tsc; }
+bool deadline_passed(struct deadline d)
+{
+	const uint64_t now = tsc_read();
+
+	/* The limit is the boot CPU's: an AP helping a test ends with its own deadline. */
+	return now >= d.tsc || (now >= limit.tsc && this_cpu()->index == 0);
+}
+
+void delay(uint64_t ns)
+{
+	WAIT_FOR(false, ns);
+}
+
+/* ---- a second clock ---- */
+static uint32_t pm_read(void)
+{
+	return inl((uint16_t)acpi.fadt.pm_timer_port);
+}
+
+bool clock2_present(void) { return acpi.has_fadt && acpi.fadt.pm_timer_port; }
+
+struct clock2 clock2_read(void)
+{
+	/* The TSC on both sides of the read: how far apart they are is the error. */
+	struct clock2 best = {0};
+	uint64_t width = UINT64_MAX;
+
+	for (unsigned i = 0; i < 5; i++) {
+		const uint64_t a = tsc_read();
+		const uint32_t t = pm_read();
+		const uint64_t b = tsc_read();
+
+		if (b - a < width) {
+			width = b - a;
+			best = (struct clock2){a + (b - a) / 2, width, t};
+		}
+	}
+	return best;
+}
+
+uint64_t clock2_ns(struct clock2 from, struct clock2 to)
+{
+	const uint32_t mask = acpi.fadt.pm_timer_32bit ? UINT32_MAX : 0xffffff;
+
+	return mul_div((to.ticks - from.ticks) & mask, 1000000000u, PM_TIMER_HZ);
+}
+
+/* Ticks a millisecond over about ms; 0: that clock does not run. */
+static uint64_t against_pm_timer(unsigned ms)
+{
+	const struct clock2 a = clock2_read();
+	const uint64_t give_up = tsc_read() + 50000000000ull;
+	struct clock2 b;
+
+	do {
+		b = clock2_read();
+		if (tsc_read() > give_up)
+			return 0;
+	} while (clock2_ns(a, b) < ms * 1000000u);
+	return mul_div(b.tsc - a.tsc, 1000000, clock2_ns(a, b));
+}
+
+static uint64_t against_pit(unsigned ms)
+{
+	const uint16_t count = (uint16_t)(PIT_HZ * ms / 1000);
+	const uint8_t gate = inb(PIT_GATE);
+	uint64_t t0, t1;
+
+	outb(PIT_GATE, (uint8_t)((gate & ~2u) | 1));
+	outb(PIT_CMD, 0xb0);             /* channel 2, mode 0: OUT rises when it has run down */
+	outb(PIT_CH2, (uint8_t)count);
+	outb(PIT_CH2, (uint8_t)(count >> 8));
+	t0 = tsc_read();
+	do {
+		t1 = tsc_read();
+		if (t1 - t0 > 50000000000ull)
+			break;
+	} while (!(inb(PIT_GATE) & 0x20));
+	outb(PIT_GATE, gate);
+	return t1 - t0 > 50000000000ull ? 0 : (t1 - t0) / ms;
+}
+
+/* The middle of three short runs: one stall of the vCPU does not count. */
+static uint64_t median3(uint64_t (*f)(unsigned), unsigned ms)
+{
+	const uint64_t a = f(ms), b = f(ms), c = f(ms);
+
+	return MAX(MIN(a, b), MIN(MAX(a, b), c));
+}
+
+static uint64_t from_cpuid(void)
+{
+	struct cpuid r;
+
+	if (cpu_features.max_hv_leaf >= 0x40000010 && cpu_features.max_hv_leaf < 0x40000100) {
+		r = cpuid(0x40000010, 0);
+		if (r.eax) {
+			source = "CPUID 0x40000010";
+			return r.eax;
+		}
+	}
+	if (cpu_features.max_leaf >= 0x15) {
+		r = cpuid(0x15, 0);
+		if (r.eax && r.ebx && r.ecx) {
+			source = "CPUID 0x15";
+			return mul_div(r.ecx, r.ebx, r.eax) / 1000;
+		}
+	}
+	return 0;
+}
+
+void time_init(void)
+{
+	uint64_t k = from_cpuid();
+
+	if (!k && clock2_present()) {
+		source = "PM timer";
+		k = median3(against_pm_timer, 3);
+	}
+	if (!k) {
+		source = "PIT";
+		k = median3(against_pit, 5);
+	}
+	if (!k)
+		panic("no clock: CPUID names no TSC rate, and neither PM timer nor PIT runs");
+	khz = k;
+	tsc0 = tsc_read();
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Durations are uint64_t nanoseconds. */
+#define NS(n) ((uint64_t)(n))
+#define US(n) ((uint64_t)(n) * 1000u)
+#define MS(n) ((uint64_t)(n) * 1000000u)
+#define SEC(n) ((uint64_t)(n) * 1000000000u)
+
+/* Ordered TSC reads: LFENCE; RDTSC [; LFENCE]. SDM vol. 2, RDTSC. */
+static inline uint64_t tsc_read(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("lfence; rdtsc; lfence" : "=a"(lo), "=d"(hi) : : "memory");
+	return ((uint64_t)hi << 32) | lo;
+}
+static inline void cpu_relax(void) { __asm__ volatile("pause" ::: "memory"); }
+
+/* Calibrates the TSC: CPUID 0x15/0x40000010 where they tell, else against the ACPI PM timer or the PIT. */
+void time_init(void);
+uint64_t tsc_khz(void);
+const char *tsc_source(void);            /* "CPUID 0x40000010", "PM timer", "PIT" */
+uint64_t tsc_to_ns(uint64_t ticks);
+uint64_t ns_to_tsc(uint64_t ns);
+uint64_t time_ns(void);                  /* since time_init */
+
+/* The ACPI PM timer as a second clock, read between two TSC reads. */
+struct clock2 { uint64_t tsc, width; uint32_t ticks; }; /* width: TSC ticks the read took */
+bool clock2_present(void);
+struct clock2 clock2_read(void);
+uint64_t clock2_ns(struct clock2 from, struct clock2 to); /* less than 4.6 s apart (24 bits) */
+
+struct deadline { uint64_t tsc; };
+static inline struct deadline deadline_in(uint64_t ns)
+{
+	return (struct deadline){tsc_read() + ns_to_tsc(ns)};
+}
+/* The earlier of two. */
+static inline struct deadline deadline_min(struct deadline a, struct deadline b)
+{
+	return a.tsc < b.tsc ? a : b;
+}
+bool deadline_passed(struct deadline d); /* also true once the running test's budget is spent */
+
+/*
+ * The one primitive that waits. True as soon as cond holds; false when the deadline has passed and
+ * cond, looked at once more after that, still does not hold (a stalled vCPU is not a late device).
+ */
+#define WAIT_UNTIL(cond, dl)                                                                       \
+	(__extension__({                                                                           \
+		const struct deadline dl_ = (dl);                                                  \
+		bool met_;                                                                         \
+		while (!(met_ = (cond))) {                                                         \
+			if (deadline_passed(dl_)) {                                                \
+				met_ = (cond);                                                     \
+				break;                                                             \
+			}                                                                          \
+			cpu_relax();                                                               \
+		}                                                                                  \
+		met_;                                                                              \
+	}))
+#define WAIT_FOR(cond, ns) WAIT_UNTIL(cond, deadline_in(ns))
+
+void delay(uint64_t ns);
+/* The harness sets the running test's budget here: no deadline outlives it. {UINT64_MAX} for none. */
+void deadline_set_limit(struct deadline d);
+bool deadline_limit_passed(void);
