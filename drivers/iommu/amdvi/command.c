@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The command buffer: 48882, 2.4. Every submission ends with a COMPLETION_WAIT and is waited for. */
+
+#include "drivers/iommu/amdvi/unit.h"
+
+#include "kernel/lib/err.h"
+#include "kernel/log/log.h"
+
+#define COMMANDS    256u               /* COM_LEN = 8: one page */
+#define BATCH       64u
+#define RANGE_PARTS 32u                /* more blocks than this: the whole domain is cheaper */
+
+int amdvi_commands_init(struct amdvi *v)
+{
+	if (!dma_alloc(&v->commands, COMMANDS * sizeof(struct amdvi_pair), PAGE_SIZE, PHYS_ANY) ||
+	    !dma_alloc(&v->store, sizeof(uint64_t), PAGE_SIZE, PHYS_ANY))
+		return -ENOMEM;
+	return 0;
+}
+
+/* With CmdBufEn off: writing the base sets both pointers to zero (3.4.2), writing them too makes sure. */
+void amdvi_commands_start(struct amdvi *v)
+{
+	v->tail = 0;
+	amdvi_w64(v, COM_BASE, v->commands.pa.v | FIELD_PREP(COM_LEN, 8));
+	amdvi_w64(v, COM_HEAD, 0);
+	amdvi_w64(v, COM_TAIL, 0);
+}
+
+static struct amdvi_pair *slot(struct amdvi *v, unsigned i)
+{
+	return (struct amdvi_pair *)v->commands.va + i % COMMANDS;
+}
+
+static struct amdvi_pair command(uint64_t opcode, uint64_t lo, uint64_t hi)
+{
+	return (struct amdvi_pair){FIELD_PREP(CMD_OPCODE, opcode) | lo, hi};
+}
+
+/*
+ * The unit stands still at a command that it could not take (2.4, 2.5.7). What it and those behind it
+ * asked for has not been done; the buffer begins anew.
+ */
+static int recover(struct amdvi *v)
+{
+	const unsigned head = (unsigned)FIELD_GET(RING_POINTER, amdvi_r64(v, COM_HEAD));
+	const struct amdvi_pair bad = *slot(v, head);
+	int r;
+
+	log_line("# note AMD-Vi command buffer stopped, STATUS=%llx, at command %u: %016llx %016llx",
+		 (unsigned long long)amdvi_r64(v, STATUS), head, (unsigned long long)bad.lo,
+		 (unsigned long long)bad.hi);
+	r = amdvi_control(v, CONTROL_CMDBUFEN, false, STATUS_CMDBUFRUN);
+	if (r < 0)
+		return r;
+	amdvi_commands_start(v);
+	r = amdvi_control(v, CONTROL_CMDBUFEN, true, STATUS_CMDBUFRUN);
+	return r < 0 ? r : -EIO;
+}
+
+static int submit(struct amdvi *v, const struct amdvi_pair *c, unsigned n, struct deadline dl)
+{
+	volatile uint64_t *store = v->store.va;
+
+	if (v->iommu->broken)
+		return -EIO;
+	if (!v->running)
+		return 0;
+	v->seq++;
+	for (unsigned i = 0; i < n; i++)
+		*slot(v, v->tail++) = c[i];
+	*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | v->store.pa.v, v->seq);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
+	/* The word is memory, the register an exit under a hypervisor: in this order. */
+	if (!WAIT_UNTIL(*store == v->seq || !(amdvi_r64(v, STATUS) & STATUS_CMDBUFRUN), dl))
+		return amdvi_fail(v, "a command did not complete");
+	return *store == v->seq ? 0 : recover(v);
+}
+
+/* ---- batches ---- */
+
+struct batch {
+	struct amdvi *v;
+	struct deadline dl;
+	struct amdvi_pair c[BATCH];
+	unsigned n;
+	int r;                       /* the first error */
+};
+
+static void flush(struct batch *b)
+{
+	const int r = b->n ? submit(b->v, b->c, b->n, b->dl) : 0;
+
+	b->r = b->r < 0 ? b->r : r;
+	b->n = 0;
+}
+
+static void push(struct batch *b, struct amdvi_pair c)
+{
+	b->c[b->n++] = c;
+	if (b->n == BATCH)
+		flush(b);
+}
+
+/* ---- entries of the device table, and what hangs on them ---- */
+
+static void push_device(struct batch *b, uint16_t id)
+{
+	push(b, command(INVALIDATE_DEVTAB_ENTRY, FIELD_PREP(CMD_DEVICEID, (uint64_t)id), 0));
+	push(b, command(INVALIDATE_INTERRUPT_TABLE, FIELD_PREP(CMD_DEVICEID, (uint64_t)id), 0));
+}
+
+int amdvi_inv_device(struct amdvi *v, uint16_t id)
+{
+	struct batch b = {.v = v, .dl = deadline_in(AMDVI_WAIT_NS)};
+
+	push_device(&b, id);
+	flush(&b);
+	return b.r;
+}
+
+int amdvi_inv_interrupts(struct amdvi *v, uint16_t id)
+{
+	const struct amdvi_pair c =
+		command(INVALIDATE_INTERRUPT_TABLE, FIELD_PREP(CMD_DEVICEID, (uint64_t)id), 0);
+
+	return submit(v, &c, 1, deadline_in(AMDVI_WAIT_NS));
+}
+
+static struct amdvi_pair whole_domain(uint16_t domain)
+{
+	return command(INVALIDATE_IOMMU_PAGES, FIELD_PREP(PAGES_DOMAINID, (uint64_t)domain),
+		       PAGES_ALL | PAGES_S | PAGES_PDE);
+}
+
+/*
+ * INVALIDATE_IOMMU_ALL takes in the device table (2.4.8); the functions that exist get a command of their
+ * own all the same: a hypervisor may act on that one alone, as QEMU 10.2 and later do (dma-remap=on).
+ */
+int amdvi_inv_all(struct amdvi *v, struct deadline dl)
+{
+	struct batch b = {.v = v, .dl = dl};
+
+	if (v->efr & EFR_IASUP)
+		push(&b, command(INVALIDATE_IOMMU_ALL, 0, 0));
+	FOR_EACH_PCI(d) {
+		if (!amdvi_covers(v->iommu, d))
+			continue;
+		push_device(&b, (uint16_t)d->rid.v);
+		if (pci_requester_id(d).v != d->rid.v)
+			push_device(&b, (uint16_t)pci_requester_id(d).v);
+	}
+	for (uint32_t i = 0; i < v->unit->special_count; i++)
+		push_device(&b, v->unit->special[i].source);
+	for (unsigned id = 1; !(v->efr & EFR_IASUP) && id < AMDVI_DOMAINS; id++) {
+		if (v->domain_used[id / 64] & BIT64(id % 64))
+			push(&b, whole_domain((uint16_t)id));
+	}
+	flush(&b);
+	return b.r;
+}
+
+/* ---- translations ---- */
+
+int amdvi_inv_domain(struct amdvi *v, uint16_t domain, struct deadline dl)
+{
+	const struct amdvi_pair c = whole_domain(domain);
+
+	return submit(v, &c, 1, dl);
+}
+
+/* A command takes a naturally aligned block: 4 KiB, or with S as large as the lowest zero tells (2.4.3). */
+int amdvi_inv_range(struct amdvi *v, uint16_t domain, uint64_t iova, uint64_t size, bool leaf_only,
+		    struct deadline dl)
+{
+	struct amdvi_pair c[RANGE_PARTS];
+	unsigned n = 0;
+
+	while (size > 0) {
+		unsigned order = 63 - (unsigned)__builtin_clzll(size);
+		uint64_t where;
+
+		if (n == RANGE_PARTS)
+			return amdvi_inv_domain(v, domain, dl);
+		if (iova != 0)
+			order = MIN(order, (unsigned)__builtin_ctzll(iova));
+		where = order == PAGE_SHIFT ? iova : iova | ((BIT64(order - 1) - 1) & ~(PAGE_SIZE - 1)) | PAGES_S;
+		c[n++] = command(INVALIDATE_IOMMU_PAGES, FIELD_PREP(PAGES_DOMAINID, (uint64_t)domain),
+				 where | (leaf_only ? 0 : PAGES_PDE));
+		iova += BIT64(order);
+		size -= BIT64(order);
+	}
+	return submit(v, c, n, dl);
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "drivers/iommu/iommu.h"
+
+#include "drivers/iommu/amdvi/amdvi.h"
+#include "drivers/iommu/vtd/vtd.h"
+#include "kernel/acpi/acpi.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/string.h"
+
+struct iommu iommus[IOMMU_MAX];
+unsigned iommu_count;
+
+static void add(const struct iommu_ops *ops, const struct iommu_desc *desc)
+{
+	struct iommu *iommu = &iommus[iommu_count];
+
+	if (iommu_count == IOMMU_MAX)
+		return;
+	iommu_count++;
+	iommu->ops = ops;
+	iommu->desc = *desc;
+	if (ops->probe(iommu, desc) < 0 && !iommu->broken)
+		iommu->broken = "no memory for it";
+}
+
+void iommu_init(void)
+{
+	memset(iommus, 0, sizeof(iommus));
+	iommu_count = 0;
+	for (uint32_t i = 0; acpi.has_dmar && i < acpi.dmar.unit_count; i++) {
+		const struct dmar_unit *u = &acpi.dmar.unit[i];
+
+		add(&vtd_ops, &(struct iommu_desc){.vendor = IOMMU_VTD,
+						   .regs = gpa(u->base),
+						   .regs_size = PAGE_SIZE << u->size_pages_log2,
+						   .segment = u->segment,
+						   .table = u});
+	}
+	for (uint32_t i = 0; acpi.has_ivrs && i < acpi.ivrs.unit_count; i++) {
+		const struct ivrs_unit *u = &acpi.ivrs.unit[i];
+
+		add(&amdvi_ops, &(struct iommu_desc){.vendor = IOMMU_AMDVI,
+						     .regs = gpa(u->base),
+						     .regs_size = 16384,
+						     .segment = u->segment,
+						     .table = u});
+	}
+}
+
+/* ---- DMAR device scopes (VT-d 4.1, 8.3.1) ---- */
+
+bool dmar_scope_rid(const struct dmar_scope *s, uint16_t segment, pci_rid_t *out)
+{
+	const uint32_t seg = (uint32_t)segment << 16;
+	unsigned bus = s->start_bus;
+
+	/* Each step but the last is a bridge, whose secondary bus the next step is on. */
+	for (unsigned i = 0; i < s->path_len; i++) {
+		const pci_rid_t rid = {seg | pci_rid(bus, s->path[i].dev, s->path[i].fn).v};
+		const struct pci_dev *d;
+
+		if (i + 1u == s->path_len) {
+			*out = rid;
+			return true;
+		}
+		d = pci_find(rid);
+		if (!d || !d->is_bridge)
+			return false;
+		bus = d->secondary;
+	}
+	return false;
+}
+
+/*
+ * A scope names an endpoint, or a bridge and all behind it. What stands behind a PCIe-to-PCI bridge is
+ * seen under the bridge's ID, so its ancestors are looked at in the same way.
+ */
+static bool scope_holds(const struct dmar_scope *s, uint16_t segment, const struct pci_dev *dev)
+{
+	pci_rid_t rid;
+
+	if ((s->type != DMAR_SCOPE_ENDPOINT && s->type != DMAR_SCOPE_BRIDGE) ||
+	    !dmar_scope_rid(s, segment, &rid))
+		return false;
+	if (rid.v == dev->rid.v || rid.v == pci_requester_id(dev).v)
+		return true;
+	for (const struct pci_dev *d = dev->parent; d; d = d->parent) {
+		if (s->type == DMAR_SCOPE_BRIDGE && d->rid.v == rid.v)
+			return true;
+	}
+	return false;
+}
+
+struct iommu *iommu_of(const struct pci_dev *dev)
+{
+	struct iommu *rest = NULL;
+
+	for (unsigned i = 0; i < iommu_count; i++) {
+		const struct dmar_unit *u = iommus[i].desc.table;
+
+		if (iommus[i].desc.vendor == IOMMU_AMDVI && amdvi_covers(&iommus[i], dev))
+			return &iommus[i];
+		if (iommus[i].desc.vendor != IOMMU_VTD || u->segment != rid_seg(dev->rid))
+			continue;
+		for (uint32_t k = 0; k < u->scope_count; k++) {
+			if (scope_holds(&u->scope[k], u->segment, dev))
+				return &iommus[i];
+		}
+		if (u->include_pci_all)
+			rest = &iommus[i];
+	}
+	return rest;
+}
+
+struct iommu *iommu_of_ioapic(uint8_t ioapic_id, pci_rid_t *source)
+{
+	for (unsigned i = 0; i < iommu_count; i++) {
+		const struct dmar_unit *u = iommus[i].desc.table;
+
+		if (iommus[i].desc.vendor == IOMMU_AMDVI && amdvi_covers_ioapic(&iommus[i], ioapic_id, source))
+			return &iommus[i];
+		for (uint32_t k = 0; iommus[i].desc.vendor == IOMMU_VTD && k < u->scope_count; k++) {
+			if (u->scope[k].type == DMAR_SCOPE_IOAPIC &&
+			    u->scope[k].enum_id == ioapic_id &&
+			    dmar_scope_rid(&u->scope[k], u->segment, source))
+				return &iommus[i];
+		}
+	}
+	return NULL;
+}
+
+/* ---- conveniences ---- */
+
+int iommu_map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_t prot)
+{
+	return d->iommu->ops->map(d, at, to, size, prot, 0);
+}
+
+int iommu_unmap_sync(struct iommu_domain *d, iova_t at, size_t size)
+{
+	const struct sync_range range = {.iova = at, .size = size};
+	const int r = d->iommu->ops->unmap(d, at, size);
+
+	return r < 0 ? r : d->iommu->ops->sync(d, &range, deadline_in(SEC(2)));
+}
+
+int iommu_fault_wait(struct iommu *iommu, struct iommu_fault *fault, uint64_t ns)
+{
+	return WAIT_FOR(iommu->ops->fault_pop(iommu, fault) == 0, ns) ? 0 : -ETIMEDOUT;
+}
+
+const char *iommu_reason_name(enum iommu_reason reason)
+{
+	static const char *const names[] = {
+		[IOMMU_FAULT_NONE] = "none",
+		[IOMMU_FAULT_NOT_PRESENT] = "page not present",
+		[IOMMU_FAULT_READ] = "read not permitted",
+		[IOMMU_FAULT_WRITE] = "write not permitted",
+		[IOMMU_FAULT_NO_DOMAIN] = "device has no domain",
+		[IOMMU_FAULT_ADDRESS_WIDTH] = "address too wide",
+		[IOMMU_FAULT_RESERVED_BITS] = "reserved bits set in a table",
+		[IOMMU_FAULT_TABLE] = "table not readable",
+		[IOMMU_FAULT_BLOCKED] = "request type blocked",
+		[IOMMU_FAULT_IR_NOT_PRESENT] = "interrupt entry not present",
+		[IOMMU_FAULT_IR_RANGE] = "interrupt index past the table",
+		[IOMMU_FAULT_IR_RESERVED] = "reserved bits set in an interrupt",
+		[IOMMU_FAULT_IR_SOURCE] = "interrupt from the wrong source",
+		[IOMMU_FAULT_IR_COMPAT] = "compatibility format interrupt",
+		[IOMMU_FAULT_IR_TABLE] = "interrupt table not readable",
+		[IOMMU_FAULT_OTHER] = "other",
+	};
+	const unsigned i = (unsigned)reason;
+
+	return i < ARRAY_SIZE(names) ? names[i] : "?";
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "drivers/pci/pci.h"
+#include "kernel/irq/msg.h"
+#include "kernel/lib/addr.h"
+#include "kernel/time/time.h"
+
+/* One interface over VT-d, AMD-Vi and virtio-iommu. Tests speak only to this. */
+
+enum iommu_vendor { IOMMU_VTD = 1, IOMMU_AMDVI, IOMMU_VIRTIO };
+enum iommu_prot { IOMMU_R = 1, IOMMU_W = 2, IOMMU_RW = 3 };
+
+/* One vocabulary for three vendors' fault records. */
+enum iommu_reason {
+	IOMMU_FAULT_NONE, IOMMU_FAULT_NOT_PRESENT, /* the page, at any level */
+	IOMMU_FAULT_READ, IOMMU_FAULT_WRITE,       /* permission */
+	IOMMU_FAULT_NO_DOMAIN,                     /* no root/context/device-table entry or attachment */
+	IOMMU_FAULT_ADDRESS_WIDTH, IOMMU_FAULT_RESERVED_BITS, IOMMU_FAULT_TABLE,
+	IOMMU_FAULT_BLOCKED,
+	IOMMU_FAULT_IR_NOT_PRESENT, IOMMU_FAULT_IR_RANGE, IOMMU_FAULT_IR_RESERVED, IOMMU_FAULT_IR_SOURCE,
+	IOMMU_FAULT_IR_COMPAT, IOMMU_FAULT_IR_TABLE, IOMMU_FAULT_OTHER,
+};
+struct iommu_fault {
+	pci_rid_t rid;
+	iova_t iova;                     /* page aligned where the unit gives no more */
+	bool write, interrupt, overflow, has_pasid;
+	uint32_t pasid;
+	uint32_t ir_index;               /* as the message has it; IR_INDEX_UNKNOWN */
+	enum iommu_reason reason;
+	uint32_t raw_reason;             /* as the vendor numbers it */
+};
+#define IR_INDEX_UNKNOWN UINT32_MAX
+/* An index of irq_map() as a message has it; above that is what the driver needs to know. */
+#define IR_INDEX_WIRE(index) ((uint32_t)(index) & 0xffff)
+const char *iommu_reason_name(enum iommu_reason);
+
+struct iommu_desc {                      /* from DMAR, IVRS or VIOT */
+	enum iommu_vendor vendor;
+	gpa_t regs;
+	size_t regs_size;
+	uint16_t segment;
+	const void *table;               /* VT-d: struct dmar_unit; AMD-Vi: struct ivrs_unit */
+};
+
+struct iommu_caps {
+	bool translation, interrupt_remapping, eim, posted, caching_mode, passthrough, coherent,
+		queued_invalidation, page_2m, page_1g, scalable, snoop_control;
+	bool ir_by_source;               /* each source has a table: no compatibility format, nobody else's entry */
+	uint64_t page_sizes;             /* of leaves, ORed, those between 4 KiB, 2 MiB and 1 GiB too */
+	unsigned levels;                 /* bit n: n-level tables (1 to 6) */
+	unsigned iova_bits, domains_log2, fault_records;
+	unsigned ir_entries;             /* an index from here on is out of range */
+	uint64_t raw[2];                 /* VT-d: CAP, ECAP; AMD-Vi: extended features, capability header */
+	char text[160];                  /* for # env: "VT-d 1.0 at fed90000 CAP=… ECAP=… …" */
+};
+
+struct iommu;
+struct iommu_domain {
+	struct iommu *iommu;
+	uint16_t id;
+	bool passthrough;
+	unsigned levels, attached;
+	void *priv;                      /* the unit's page tables */
+	uint64_t table_pages;            /* for leak checks */
+};
+struct sync_range { iova_t iova; size_t size; bool leaf_only; }; /* NULL: the whole domain */
+
+struct iommu_ops {
+	const char *name;
+	int (*probe)(struct iommu *, const struct iommu_desc *);
+	/* Translation. Devices without a domain are blocked once it is on. */
+	int (*enable)(struct iommu *);
+	void (*disable)(struct iommu *);
+	int (*domain_init)(struct iommu_domain *, bool passthrough); /* -EOPNOTSUPP */
+	void (*domain_fini)(struct iommu_domain *);
+	/* rid is a requester ID. attach and detach include the invalidations they need. */
+	int (*attach)(struct iommu_domain *, pci_rid_t);
+	int (*detach)(struct iommu_domain *, pci_rid_t);
+	/* Page aligned. size any multiple of a page; the largest leaves allowed by page_max are used. */
+	int (*map)(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot, size_t page_max);
+	int (*unmap)(struct iommu_domain *, iova_t, size_t);
+	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
+	int (*sync_all)(struct iommu *, struct deadline); /* every domain's translations */
+	/* Interrupts. ir_enable with eim only where caps.eim. */
+	int (*ir_enable)(struct iommu *, bool eim);
+	void (*ir_disable)(struct iommu *);
+	/* Allocates an entry for rid, fills it and composes the message that reaches it. Index or -errno. */
+	int (*irq_map)(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
+	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
+	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */
+	/* The message that names entry index, allocated or not. -ERANGE: no message can. */
+	int (*irq_message)(struct iommu *, int index, struct msi_msg *);
+	/* The same for an I/O APIC pin: its redirection entry; route as given to irq_map(). */
+	uint64_t (*irq_rte)(struct iommu *, int index, const struct irq_route *, bool mask);
+	int (*fault_pop)(struct iommu *, struct iommu_fault *);              /* -EAGAIN: none */
+	void (*fault_clear)(struct iommu *);
+	void (*dump)(struct iommu *);                                        /* registers as # note lines */
+};
+
+#define IOMMU_MAX 16
+struct iommu {
+	const struct iommu_ops *ops;
+	struct iommu_desc desc;
+	struct iommu_caps caps;
+	bool translating, remapping, remapping_eim;
+	const char *broken;              /* it stopped answering: why; not used any more */
+	volatile uint8_t *regs;
+	void *priv;
+};
+extern struct iommu iommus[IOMMU_MAX];
+extern unsigned iommu_count;
+/* From the ACPI tables; brings every unit to a known state: translation and remapping off. */
+void iommu_init(void);
+struct iommu *iommu_of(const struct pci_dev *);  /* the unit in front of a function; NULL: none */
+struct iommu *iommu_of_ioapic(uint8_t ioapic_id, pci_rid_t *source); /* and the source ID it uses */
+/* The function that a DMAR device scope names, by its path of bridges. False: a bridge is not there. */
+struct dmar_scope;
+bool dmar_scope_rid(const struct dmar_scope *, uint16_t segment, pci_rid_t *);
+
+/* ---- conveniences over ops, shared by tests and drivers ---- */
+int iommu_map(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot);
+int iommu_unmap_sync(struct iommu_domain *, iova_t, size_t);
+int iommu_fault_wait(struct iommu *, struct iommu_fault *, uint64_t ns); /* -ETIMEDOUT */

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Primary fault logging: VT-d 4.1, 7.3 and 11.4.14. */
+
+#include "drivers/iommu/vtd/vtd.h"
+
+#include "kernel/lib/err.h"
+
+static unsigned record(const struct vtd *v, unsigned i)
+{
+	return ((unsigned)FIELD_GET(CAP_FRO, v->cap) + i) * 16;
+}
+
+static unsigned record_count(const struct vtd *v)
+{
+	return (unsigned)FIELD_GET(CAP_NFR, v->cap) + 1;
+}
+
+/* A page that is not present has neither R nor W: legacy mode reports it as the permission missing. */
+static enum iommu_reason reason(unsigned fr)
+{
+	switch (fr) {
+	case FR_LRT_NOT_PRESENT:
+	case FR_LCT_NOT_PRESENT:
+		return IOMMU_FAULT_NO_DOMAIN;
+	case FR_BEYOND_MGAW:
+		return IOMMU_FAULT_ADDRESS_WIDTH;
+	case FR_NO_WRITE:
+		return IOMMU_FAULT_WRITE;
+	case FR_NO_READ:
+		return IOMMU_FAULT_READ;
+	case FR_LCT_INVALID:
+	case FR_TABLE_ACCESS:
+	case FR_ROOT_ACCESS:
+	case FR_CONTEXT_ACCESS:
+		return IOMMU_FAULT_TABLE;
+	case FR_ROOT_RSVD:
+	case FR_CONTEXT_RSVD:
+	case FR_PTE_RSVD:
+		return IOMMU_FAULT_RESERVED_BITS;
+	case FR_TRANSLATED_BLOCKED:
+		return IOMMU_FAULT_BLOCKED;
+	case FR_IR_REQ_RSVD:
+	case FR_IR_IRTE_RSVD:
+		return IOMMU_FAULT_IR_RESERVED;
+	case FR_IR_INDEX:
+		return IOMMU_FAULT_IR_RANGE;
+	case FR_IR_NOT_PRESENT:
+		return IOMMU_FAULT_IR_NOT_PRESENT;
+	case FR_IR_TABLE_ACCESS:
+		return IOMMU_FAULT_IR_TABLE;
+	case FR_IR_COMPAT:
+		return IOMMU_FAULT_IR_COMPAT;
+	case FR_IR_SID:
+		return IOMMU_FAULT_IR_SOURCE;
+	default:
+		return IOMMU_FAULT_OTHER;
+	}
+}
+
+/* F is the top bit of the record; written as a doubleword it touches nothing else. */
+static void clear_record(struct vtd *v, unsigned i)
+{
+	vtd_w1c(v, record(v, i) + 12, (uint32_t)(FRCD_F >> 32));
+}
+
+int vtd_fault_pop(struct iommu *iommu, struct iommu_fault *f)
+{
+	struct vtd *v = vtd_of(iommu);
+	const uint32_t fsts = vtd_r32(v, FSTS_REG);
+	const unsigned n = record_count(v), first = FIELD_GET(FSTS_FRI, fsts);
+
+	if (!(fsts & FSTS_PPF))
+		return -EAGAIN;
+	/* FRI names the oldest; what is behind it follows round the ring. */
+	for (unsigned i = 0; i < n; i++) {
+		const unsigned at = (first + i) % n;
+		const uint64_t hi = vtd_r64(v, record(v, at) + 8);
+		const uint64_t lo = vtd_r64(v, record(v, at));
+		const unsigned fr = (unsigned)FIELD_GET(FRCD_FR, hi);
+
+		if (!(hi & FRCD_F))
+			continue;
+		*f = (struct iommu_fault){
+			.rid = {((uint32_t)iommu->desc.segment << 16) |
+				(uint32_t)FIELD_GET(FRCD_SID, hi)},
+			.reason = reason(fr),
+			.raw_reason = fr,
+			.interrupt = fr >= FR_IR_REQ_RSVD && fr <= 0x2f,
+			.overflow = fsts & FSTS_PFO,
+		};
+		if (f->interrupt) {
+			f->ir_index = (uint32_t)FIELD_GET(FRCD_IR_INDEX, lo);
+		} else {
+			f->iova = iova(lo & FRCD_FI);
+			f->write = !(hi & (FRCD_T1 | FRCD_T2));
+			f->has_pasid = hi & FRCD_PP;
+			f->pasid = f->has_pasid ? (uint32_t)FIELD_GET(FRCD_PV, hi) : 0;
+		}
+		clear_record(v, at);
+		/* Nothing more is recorded while PFO stands. */
+		if (fsts & FSTS_PFO)
+			vtd_w1c(v, FSTS_REG, FSTS_PFO);
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+void vtd_fault_clear(struct iommu *iommu)
+{
+	struct vtd *v = vtd_of(iommu);
+
+	for (unsigned i = 0; i < record_count(v); i++)
+		clear_record(v, i);
+	vtd_w1c(v, FSTS_REG, FSTS_W1C);
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Interrupt remapping: VT-d 4.1, chapter 5 and 9.10. */
+
+#include "drivers/apic/apic.h"
+#include "drivers/iommu/vtd/vtd.h"
+#include "kernel/lib/err.h"
+
+static struct vtd_entry *irte(struct vtd *v, int index)
+{
+	return (struct vtd_entry *)v->irt.va + index;
+}
+
+static bool is_used(const struct vtd *v, int index)
+{
+	return index >= 0 && index < (int)VTD_IRT_ENTRIES &&
+	       (v->irt_used[index / 64] & BIT64(index % 64));
+}
+
+int vtd_ir_enable(struct iommu *iommu, bool eim)
+{
+	struct vtd *v = vtd_of(iommu);
+	int r;
+
+	if (iommu->broken)
+		return -EIO;
+	if (!iommu->caps.interrupt_remapping || (eim && !iommu->caps.eim))
+		return -EOPNOTSUPP;
+	if (iommu->remapping)
+		return iommu->remapping_eim == eim ? 0 : -EBUSY;
+	if (!v->irt.va && !dma_alloc(&v->irt, VTD_IRT_ENTRIES * sizeof(struct vtd_entry), PAGE_SIZE,
+				     PHYS_ANY))
+		return -ENOMEM;
+	vtd_flush(v, v->irt.va, v->irt.size);
+	vtd_w64(v, IRTA_REG, v->irt.pa.v | (eim ? IRTA_EIME : 0) |
+				     FIELD_PREP(IRTA_S, VTD_IRT_LOG2 - 1));
+	r = vtd_oneshot(v, GCMD_SIRTP);
+	/* The cache may hold entries of the table before this one (6.7). */
+	if (r == 0)
+		r = vtd_inv_iec_all(v);
+	/* GCMD.CFI stays clear: compatibility format messages are to be blocked. */
+	if (r == 0)
+		r = vtd_state(v, GCMD_IRE, true);
+	if (r < 0)
+		return r;
+	iommu->remapping = true;
+	iommu->remapping_eim = eim;
+	return 0;
+}
+
+void vtd_ir_disable(struct iommu *iommu)
+{
+	struct vtd *v = vtd_of(iommu);
+
+	if (!iommu->remapping || iommu->broken)
+		return;
+	if (vtd_state(v, GCMD_IRE, false) < 0)
+		return;
+	iommu->remapping = iommu->remapping_eim = false;
+}
+
+/*
+ * With EIME clear, DST is an xAPIC ID in bits 15:8: eight bits, in which no x2APIC logical ID fits.
+ */
+static int compose(const struct iommu *iommu, const struct irq_route *route, uint64_t *lo)
+{
+	uint64_t dst;
+
+	if (iommu->remapping_eim) {
+		dst = FIELD_PREP(IRTE_DST, route->dest);
+	} else {
+		if (route->dest > 0xff || (route->mode == IRQ_LOGICAL && apic_mode == APIC_X2APIC))
+			return -EOPNOTSUPP;
+		dst = FIELD_PREP(IRTE_DST_XAPIC, route->dest);
+	}
+	*lo = IRTE_P | dst | FIELD_PREP(IRTE_V, route->vector) |
+	      FIELD_PREP(IRTE_DLM, (uint64_t)route->delivery) |
+	      (route->mode == IRQ_LOGICAL ? IRTE_DM : 0) |
+	      (route->delivery == IRQ_LOWEST ? IRTE_RH : 0) | (route->level ? IRTE_TM : 0);
+	return 0;
+}
+
+/* Only the requester itself may use the entry: SVT = 01b, SQ = 00b (5.1.3). */
+static uint64_t compose_source(pci_rid_t rid)
+{
+	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, rid.v);
+}
+
+/* Caching mode caches entries that are not present too (6.1). */
+static int became_present(struct vtd *v, int index)
+{
+	return v->cap & CAP_CM ? vtd_inv_iec(v, (unsigned)index) : vtd_flush_write_buffer(v);
+}
+
+int vtd_irq_map(struct iommu *iommu, pci_rid_t rid, const struct irq_route *route, struct msi_msg *msg)
+{
+	struct vtd *v = vtd_of(iommu);
+	uint64_t lo;
+	int r, index = 0;
+
+	if (iommu->broken)
+		return -EIO;
+	if (!iommu->remapping)
+		return -EINVAL;
+	r = compose(iommu, route, &lo);
+	if (r < 0)
+		return r;
+	while (index < (int)VTD_IRT_ENTRIES && is_used(v, index))
+		index++;
+	if (index == (int)VTD_IRT_ENTRIES)
+		return -ENOSPC;
+	vtd_set_entry(v, irte(v, index), lo, compose_source(rid));
+	r = became_present(v, index);
+	if (r < 0)
+		return r;
+	v->irt_used[index / 64] |= BIT64(index % 64);
+	if (msg)
+		msg_vtd_remappable((uint16_t)index, false, msg);
+	return index;
+}
+
+int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
+{
+	struct vtd *v = vtd_of(iommu);
+	uint64_t lo;
+	int r;
+
+	if (iommu->broken)
+		return -EIO;
+	if (!is_used(v, index))
+		return -EINVAL;
+	r = compose(iommu, route, &lo);
+	if (r < 0)
+		return r;
+	vtd_set_entry(v, irte(v, index), lo, compose_source(rid));
+	return vtd_inv_iec(v, (unsigned)index);
+}
+
+int vtd_irq_unmap(struct iommu *iommu, int index)
+{
+	struct vtd *v = vtd_of(iommu);
+
+	if (!is_used(v, index))
+		return -EINVAL;
+	vtd_set_entry(v, irte(v, index), 0, 0);
+	v->irt_used[index / 64] &= ~BIT64(index % 64);
+	return vtd_inv_iec(v, (unsigned)index);
+}
+
+int vtd_irq_message(struct iommu *iommu, int index, struct msi_msg *msg)
+{
+	(void)iommu;
+	if (index < 0 || index >= 1 << 16)
+		return -ERANGE;
+	msg_vtd_remappable((uint16_t)index, false, msg);
+	return 0;
+}
+
+uint64_t vtd_irq_rte(struct iommu *iommu, int index, const struct irq_route *route, bool mask)
+{
+	(void)iommu;
+	return msg_ioapic_vtd(route, (uint16_t)index, mask);
+}

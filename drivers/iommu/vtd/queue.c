@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Invalidation: VT-d 4.1, 6.5. Queued where ECAP.QI, else through CCMD and IOTLB registers. */
+
+#include "drivers/iommu/vtd/vtd.h"
+
+#include "kernel/lib/err.h"
+#include "kernel/log/log.h"
+
+#define QUEUE_ENTRIES 256u           /* IQA.QS = 0: one page */
+#define RANGE_DESCS   32             /* more blocks than this: the whole domain is cheaper */
+
+/* ---- the queue ---- */
+
+static bool queue_on(const struct vtd *v)
+{
+	return v->gcmd & GCMD_QIE;
+}
+
+static struct vtd_entry *queue_slot(struct vtd *v, unsigned i)
+{
+	return (struct vtd_entry *)v->queue.va + i % QUEUE_ENTRIES;
+}
+
+/* A wait that writes data to the status word once all before it is done (6.5.2.8). */
+static struct vtd_entry wait_desc(const struct vtd *v, uint32_t data)
+{
+	return (struct vtd_entry){.lo = FIELD_PREP(QI_TYPE, QI_TYPE_WAIT) | QI_WAIT_SW |
+					FIELD_PREP(QI_WAIT_DATA, data),
+				  .hi = v->status.pa.v};
+}
+
+static void queue_ring(struct vtd *v)
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	vtd_w64(v, IQT_REG, (uint64_t)(v->queue_tail % QUEUE_ENTRIES) << 4);
+}
+
+/*
+ * The queue stands still at a descriptor that the unit could not take (6.5.2.10). That one and those
+ * behind it become waits, so that the queue can go on; what they asked for has not been done.
+ */
+static int queue_recover(struct vtd *v, struct deadline dl)
+{
+	volatile uint32_t *status = v->status.va;
+	const uint32_t fsts = vtd_r32(v, FSTS_REG);
+	const unsigned head = (unsigned)FIELD_GET(IQH_QH, vtd_r64(v, IQH_REG)) % QUEUE_ENTRIES;
+	const struct vtd_entry bad = *queue_slot(v, head);
+
+	log_line("# note VT-d queue error FSTS=%08x at descriptor %u: %016llx %016llx", fsts, head,
+		 (unsigned long long)bad.lo, (unsigned long long)bad.hi);
+	for (unsigned i = head; i % QUEUE_ENTRIES != v->queue_tail % QUEUE_ENTRIES; i++) {
+		const bool last = (i + 1) % QUEUE_ENTRIES == v->queue_tail % QUEUE_ENTRIES;
+
+		*queue_slot(v, i) = wait_desc(v, last ? v->queue_seq : v->queue_seq - 1);
+	}
+	vtd_w1c(v, FSTS_REG, fsts & FSTS_QUEUE_ERRORS);
+	queue_ring(v);
+	if (!WAIT_UNTIL(*status == v->queue_seq, dl))
+		return vtd_fail(v, "the invalidation queue did not recover from an error");
+	return -EIO;
+}
+
+/* Nothing else is in the queue: every submission is waited for. */
+static int queue_submit(struct vtd *v, const struct vtd_entry *desc, unsigned n, struct deadline dl)
+{
+	volatile uint32_t *status = v->status.va;
+
+	if (v->iommu->broken)
+		return -EIO;
+	v->queue_seq++;
+	for (unsigned i = 0; i < n; i++)
+		*queue_slot(v, v->queue_tail++) = desc[i];
+	*queue_slot(v, v->queue_tail++) = wait_desc(v, v->queue_seq);
+	queue_ring(v);
+	/* The status word is memory, the register an exit under a hypervisor: in this order. */
+	if (!WAIT_UNTIL(*status == v->queue_seq || (vtd_r32(v, FSTS_REG) & FSTS_QUEUE_ERRORS), dl))
+		return vtd_fail(v, "an invalidation did not complete");
+	return *status == v->queue_seq ? 0 : queue_recover(v, dl);
+}
+
+int vtd_queue_start(struct vtd *v)
+{
+	if (!v->queue.va && !dma_alloc(&v->queue, QUEUE_ENTRIES * sizeof(struct vtd_entry), PAGE_SIZE,
+				       PHYS_ANY))
+		return -ENOMEM;
+	if (!v->status.va && !dma_alloc(&v->status, sizeof(uint32_t), PAGE_SIZE, PHYS_ANY))
+		return -ENOMEM;
+	v->queue_tail = 0;
+	vtd_w64(v, IQT_REG, 0);
+	vtd_w64(v, IQA_REG, v->queue.pa.v | FIELD_PREP(IQA_QS, 0));
+	return vtd_state(v, GCMD_QIE, true);
+}
+
+/* What is in the queue, ours or firmware's, has to be done before it may be switched off (6.5.2). */
+int vtd_queue_stop(struct vtd *v)
+{
+	if (!queue_on(v))
+		return 0;
+	if (!WAIT_FOR(vtd_r64(v, IQH_REG) == vtd_r64(v, IQT_REG), VTD_WAIT_NS))
+		return vtd_fail(v, "the invalidation queue does not drain");
+	return vtd_state(v, GCMD_QIE, false);
+}
+
+/* ---- by register (6.5.1) ---- */
+
+static int register_context(struct vtd *v, uint64_t request)
+{
+	vtd_w64(v, CCMD_REG, CCMD_ICC | request);
+	if (!WAIT_FOR(!(vtd_r64(v, CCMD_REG) & CCMD_ICC), VTD_WAIT_NS))
+		return vtd_fail(v, "CCMD.ICC stays set");
+	return 0;
+}
+
+static int register_iotlb(struct vtd *v, uint64_t request, uint64_t iva, struct deadline dl)
+{
+	const unsigned at = (unsigned)FIELD_GET(ECAP_IRO, v->ecap) * 16;
+
+	if (v->cap & CAP_DRD)
+		request |= IOTLB_DR;
+	if (v->cap & CAP_DWD)
+		request |= IOTLB_DW;
+	vtd_w64(v, at + IVA_REG, iva);
+	vtd_w64(v, at + IOTLB_REG, IOTLB_IVT | request);
+	if (!WAIT_UNTIL(!(vtd_r64(v, at + IOTLB_REG) & IOTLB_IVT), dl))
+		return vtd_fail(v, "IOTLB.IVT stays set");
+	/* Zero: the request was refused as incorrect. */
+	return FIELD_GET(IOTLB_IAIG, vtd_r64(v, at + IOTLB_REG)) ? 0 : -EIO;
+}
+
+/* ---- context cache ---- */
+
+int vtd_inv_context_all(struct vtd *v)
+{
+	const struct vtd_entry desc = {.lo = FIELD_PREP(QI_TYPE, QI_TYPE_CONTEXT) |
+					     FIELD_PREP(QI_G, QI_G_GLOBAL)};
+
+	if (queue_on(v))
+		return queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
+	return register_context(v, FIELD_PREP(CCMD_CIRG, CCMD_CIRG_GLOBAL));
+}
+
+int vtd_inv_context_device(struct vtd *v, uint16_t did, uint16_t sid)
+{
+	const struct vtd_entry desc = {
+		.lo = FIELD_PREP(QI_TYPE, QI_TYPE_CONTEXT) | FIELD_PREP(QI_G, QI_G_DEVICE) |
+		      FIELD_PREP(QI_CONTEXT_DID, did) | FIELD_PREP(QI_CONTEXT_SID, sid)};
+
+	if (queue_on(v))
+		return queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
+	return register_context(v, FIELD_PREP(CCMD_CIRG, CCMD_CIRG_DEVICE) |
+					   FIELD_PREP(CCMD_SID, sid) | FIELD_PREP(CCMD_DID, did));
+}
+
+/* ---- IOTLB ---- */
+
+static struct vtd_entry iotlb_desc(const struct vtd *v, uint64_t granularity, uint16_t did)
+{
+	return (struct vtd_entry){.lo = FIELD_PREP(QI_TYPE, QI_TYPE_IOTLB) |
+					FIELD_PREP(QI_G, granularity) |
+					FIELD_PREP(QI_IOTLB_DID, did) |
+					(v->cap & CAP_DRD ? QI_IOTLB_DR : 0) |
+					(v->cap & CAP_DWD ? QI_IOTLB_DW : 0)};
+}
+
+int vtd_inv_iotlb_all(struct vtd *v, struct deadline dl)
+{
+	const struct vtd_entry desc = iotlb_desc(v, QI_G_GLOBAL, 0);
+
+	if (queue_on(v))
+		return queue_submit(v, &desc, 1, dl);
+	return register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_GLOBAL), 0, dl);
+}
+
+int vtd_inv_iotlb_domain(struct vtd *v, uint16_t did, struct deadline dl)
+{
+	const struct vtd_entry desc = iotlb_desc(v, QI_G_DOMAIN, did);
+
+	if (queue_on(v))
+		return queue_submit(v, &desc, 1, dl);
+	return register_iotlb(
+		v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_DOMAIN) | FIELD_PREP(IOTLB_DID, did), 0, dl);
+}
+
+int vtd_inv_iotlb_range(struct vtd *v, uint16_t did, uint64_t iova, uint64_t size, bool leaf_only,
+			struct deadline dl)
+{
+	const unsigned mamv = (unsigned)FIELD_GET(CAP_MAMV, v->cap);
+	struct vtd_entry desc[RANGE_DESCS];
+	unsigned n = 0;
+
+	if (!(v->cap & CAP_PSI))
+		return vtd_inv_iotlb_domain(v, did, dl);
+	/* A request covers a naturally aligned block of 1 << AM pages. */
+	while (size > 0) {
+		uint64_t pages = size >> PAGE_SHIFT;
+		unsigned am = 63 - (unsigned)__builtin_clzll(pages);
+
+		if (n == RANGE_DESCS)
+			return vtd_inv_iotlb_domain(v, did, dl);
+		am = MIN(am, mamv);
+		if (iova != 0)
+			am = MIN(am, (unsigned)__builtin_ctzll(iova) - PAGE_SHIFT);
+		desc[n] = iotlb_desc(v, QI_G_PAGE, did);
+		desc[n++].hi = iova | FIELD_PREP(QI_IOTLB_AM, am) | (leaf_only ? QI_IOTLB_IH : 0);
+		iova += PAGE_SIZE << am;
+		size -= PAGE_SIZE << am;
+	}
+	if (queue_on(v))
+		return queue_submit(v, desc, n, dl);
+	for (unsigned i = 0; i < n; i++) {
+		/* IVA_REG has the layout of the descriptor's high quadword. */
+		const int r = register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_PAGE) |
+							FIELD_PREP(IOTLB_DID, did),
+					     desc[i].hi, dl);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- interrupt entry cache: by queue only ---- */
+
+int vtd_inv_iec_all(struct vtd *v)
+{
+	const struct vtd_entry desc = {.lo = FIELD_PREP(QI_TYPE, QI_TYPE_IEC)};
+
+	return queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
+}
+
+int vtd_inv_iec(struct vtd *v, unsigned index)
+{
+	const struct vtd_entry desc = {.lo = FIELD_PREP(QI_TYPE, QI_TYPE_IEC) | QI_IEC_INDEXED |
+					     FIELD_PREP(QI_IEC_IIDX, index)};
+
+	return queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
+}
