@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "drivers/exercisers/exerciser.h"
+
+#include "kernel/lib/bits.h"
+#include "kernel/lib/err.h"
+#include "kernel/time/time.h"
+
+struct exerciser exercisers[EXERCISER_MAX];
+unsigned exerciser_count;
+
+static const struct exerciser_ops *const known[] = {&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops};
+
+/* A device that failed to start so often in a row is left alone from then on. */
+#define START_FAILURES_MAX 8
+
+static const struct exerciser_ops *ops_for(const struct pci_dev *dev)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		for (const struct pci_match *m = known[i]->match; m->vendor; m++)
+			if (pci_matches(dev, m))
+				return known[i];
+	return NULL;
+}
+
+static const char *open_failure(int err)
+{
+	switch (-err) {
+	case ENODEV:
+		return "not usable: it lacks what its ID promises";
+	case ENOMEM:
+		return "no memory for it";
+	case ETIMEDOUT:
+		return "it did not answer within the deadline";
+	case ENXIO:
+		return "a BAR that it needs is not there";
+	default:
+		return "it reports an error while being set up";
+	}
+}
+
+static void open_one(struct pci_dev *dev, const struct exerciser_ops *ops)
+{
+	struct exerciser *ex = &exercisers[exerciser_count++];
+	int r;
+
+	*ex = (struct exerciser){
+		.ops = ops, .dev = dev, .rid = pci_requester_id(dev), .caps = ops->caps,
+		.dma_addr_align = 1, .dma_mask = ~0ull, .fill = -1,
+	};
+	dev->driver = ex;
+	r = ops->open(ex);
+	if (r < 0 && !ex->broken)
+		ex->broken = open_failure(r);
+	if (ex->broken)
+		ex->caps = 0;
+	ex->failed = r == -EIO || r == -ETIMEDOUT;
+}
+
+void exercisers_init(void)
+{
+	FOR_EACH_PCI(dev) {
+		const struct exerciser_ops *ops = dev->driver ? NULL : ops_for(dev);
+
+		if (ops && exerciser_count < EXERCISER_MAX)
+			open_one(dev, ops);
+	}
+	/* After all are open: what one of them waits for (edu's timer) runs while the others open. */
+	for (unsigned i = 0; i < exerciser_count; i++) {
+		exercisers[i].ops->quiesce(&exercisers[i]);
+		exercisers[i].ready = false;
+	}
+}
+
+int exerciser_start(struct exerciser *ex)
+{
+	int r;
+
+	if (ex->broken)
+		return -ENODEV;
+	if (ex->ready)
+		return 0;
+	r = ex->ops->recover(ex);
+	ex->ready = r == 0;
+	if (ex->ready) {
+		ex->start_failures = 0;
+	} else if (++ex->start_failures >= START_FAILURES_MAX) {
+		ex->broken = "it does not start any more";
+		ex->failed = true;
+	}
+	return r;
+}
+
+int exerciser_dma(struct exerciser *ex, const struct dma_req *req, uint64_t ns)
+{
+	struct dma_status status;
+	int r = ex->ops->dma_start ? ex->ops->dma_start(ex, req) : -EOPNOTSUPP;
+
+	if (r < 0)
+		return r;
+	if (!WAIT_FOR((r = ex->ops->dma_poll(ex, &status)) != -EAGAIN, ns)) {
+		/* Whatever it still holds must not move after the caller has reused the memory. */
+		ex->ops->quiesce(ex);
+		ex->ready = false;
+		return -ETIMEDOUT;
+	}
+	return r < 0 ? r : status.error;
+}
