@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#include "drivers/pci/pci.h"
+#include "kernel/cpu/cpu.h"
+#include "kernel/fwcfg.h"
+#include "kernel/lib/fmt.h"
+#include "kernel/lib/string.h"
+#include "tests/harness/runner.h"
+
+/*
+ * A KVM that runs us by emulating every instruction (kvm_pvm does, for a kernel that is not made for it)
+ * betrays itself by time: no CPU and no TCG takes microseconds for a few hundred instructions that touch
+ * registers alone, and no hypervisor has a reason to trap one of them. Here: 0.5 us each (docs/kvm.md).
+ */
+bool kvm_emulates(void)
+{
+	static int known_already = -1;
+	uint64_t least = UINT64_MAX;
+
+	if (known_already < 0) {
+		for (unsigned i = 0; i < 8 && cpu_features.accel == ACCEL_KVM; i++) {
+			const uint64_t t0 = tsc_read();
+			uint32_t turns = 100;
+
+			__asm__ volatile("1: dec %0; jnz 1b" : "+r"(turns) : : "cc");
+			least = MIN(least, tsc_read() - t0);
+		}
+		known_already = cpu_features.accel == ACCEL_KVM && tsc_to_ns(least) > US(20);
+	}
+	return known_already;
+}
+
+/* QEMU's amd-iommu: the unit's own function (class 080600) has QEMU's subsystem ID. */
+static bool qemu_amdvi(void)
+{
+	FOR_EACH_PCI(d)
+		if (d->class_code == 0x080600 && d->subvendor == 0x1af4)
+			return true;
+	return false;
+}
+
+/* QEMU's own subsystem on the host bridge, and a unit of the other kind. */
+static bool qemu_vtd(void)
+{
+	const struct pci_dev *host = pci_find(pci_rid(0, 0, 0));
+
+	return iommu_count && iommus[0].desc.vendor == IOMMU_VTD && host && host->subvendor == 0x1af4;
+}
+
+static bool qemu_amdvi_beyond_bus_0(void)
+{
+	for (unsigned i = 0; i < exerciser_count; i++)
+		if (rid_bus(exercisers[i].rid) && qemu_amdvi())
+			return true;
+	return false;
+}
+
+/*
+ * Faults of the platform that are known and not ours. Each has the accelerator, the QEMU versions
+ * (major * 100 + minor, both ends included) and the evidence. A version that we cannot read is taken
+ * as inside: a test that then passes is reported all the same.
+ */
+static const struct known {
+	const char *test;                /* or several names with spaces between them */
+	enum accel accel;                /* ACCEL_UNKNOWN: any */
+	unsigned from, to;
+	const char *reason;
+	bool (*only_if)(void);           /* … this holds as well; NULL: always */
+} known[] = {
+	{"apic.mmio_off", ACCEL_TCG, 900, 9999,
+	 "QEMU TCG: the xAPIC page keeps answering in x2APIC mode and when the APIC is disabled", NULL},
+	{"apic.ipi_self_illegal", ACCEL_TCG, 900, 9999,
+	 "QEMU TCG: hw/intc/apic.c delivers vectors 1 to 15 like any other (seen on 10.0)", NULL},
+	{"apic.msr_map", ACCEL_TCG, 900, 9999,
+	 "QEMU TCG: hw/intc/apic.c takes writes to read-only x2APIC registers, and reserved bits (seen on 10.0)", NULL},
+	{"apic.msr_map", ACCEL_KVM, 0, 9999,
+	 "KVM: kvm_x2apic_msr_write() checks bits 63:32 only, and masks or ignores reserved bits below", NULL},
+	{"apic.icr", ACCEL_TCG, 900, 9999,
+	 "QEMU TCG: the ICR reads back without its destination, and takes reserved bits (seen on 10.0)", NULL},
+	{"apic.priority", ACCEL_KVM, 0, 9999,
+	 "this KVM emulates every instruction, and ISR and PPR read as 0 in service (kvm_pvm, QEMU 10.0)", kvm_emulates},
+	{"ioapic.level", ACCEL_KVM, 0, 9999,
+	 "this KVM emulates every instruction, and delivers a level again before its EOI (kvm_pvm, QEMU 10.0)", kvm_emulates},
+	{"iommu.translate iommu.scatter iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only "
+	 "iommu.write_only iommu.isolation iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous "
+	 "iommu.levels dma.latency dma.bandwidth dma.depth", ACCEL_UNKNOWN, 900, 1100,
+	 "QEMU amd-iommu: a device on a bus other than 0 is taken for one on bus 0 (seen on 10.0, mended in 11.1)",
+	 qemu_amdvi_beyond_bus_0},
+	{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
+	 "QEMU intel-iommu: vtd_interrupt_remap_msi() lets compatibility format pass whatever CFIS and EIME (10.0, 11.1)",
+	 qemu_vtd},
+	{"selftest.known", ACCEL_UNKNOWN, 0, 9999, "selftest: a bug that is always there", NULL},
+};
+
+/*
+ * The same for single checks of a test: those that fail with this text. If another one fails too, the
+ * test has failed.
+ */
+static const struct {
+	struct known bug;
+	const char *text;                /* a glob */
+} known_partly[] = {
+	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: its function has a second, 4-byte MSI capability (seen on 10.0 and 11.1)", qemu_amdvi},
+	 "*a second capability 05"},
+	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: its function has capabilities that overlap (seen on 10.0 and 11.1)", qemu_amdvi},
+	 "*the capability lies over another"},
+	{{"iommu.tables", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: IVinfo.VASize is not filled in (build_amd_iommu(); seen on 10.0 and 11.1)", qemu_amdvi},
+	 "IVinfo.VASize:*"},
+	{{"iommu.tables", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: Enable is clear in its capability (amdvi_pci_realize(); seen on 10.0 and 11.1)", qemu_amdvi},
+	 "*base in its capability: got Enable=0"},
+	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: IntTabLen is not looked at, what lies behind the table is used (seen on 10.0 and 11.1)",
+	  qemu_amdvi},
+	 "*stray:*"},
+	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: IntTabLen is not looked at; what it let through arrived late", qemu_amdvi},
+	 "*interrupt 0: too often:*"},
+	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
+	  qemu_amdvi},
+	 "*fault: got none recorded*"},
+	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
+	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
+	 "*levels, an address of*byte*"},
+	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
+	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
+	  "kvm_update_msi_routes_all() drops the error (seen on 10.0)", NULL},
+	 "*ivshmem MSI-X remapped its entry *"},
+	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
+	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
+	  qemu_amdvi},
+	 "*fault*"},
+};
+
+static unsigned qemu_version(void)
+{
+	static unsigned cached = 1;
+	char text[32];
+	const char *s = text;
+	uint64_t major, minor;
+
+	if (cached == 1) {
+		cached = 0;
+		if (fwcfg_read("opt/plumb/qemu", text, sizeof(text)) > 0 && !fmt_parse_u64(&s, &major) &&
+		    *s++ == '.' && !fmt_parse_u64(&s, &minor) && major < 100 && minor < 100)
+			cached = (unsigned)(major * 100 + minor);
+	}
+	return cached;
+}
+
+static bool names(const char *list, const char *suite, const char *name)
+{
+	const size_t n = strlen(suite), m = strlen(name);
+
+	for (const char *s = list; s; s = strchr(s, ' ')) {
+		s += *s == ' ';
+		if (!strncmp(s, suite, n) && s[n] == '.' && !strncmp(s + n + 1, name, m) &&
+		    (s[n + 1 + m] == ' ' || !s[n + 1 + m]))
+			return true;
+	}
+	return false;
+}
+
+static bool applies(const struct known *k, const char *suite, const char *name)
+{
+	const unsigned version = qemu_version();
+
+	return names(k->test, suite, name) && (k->accel == ACCEL_UNKNOWN || k->accel == cpu_features.accel) &&
+	       (!version || (version >= k->from && version <= k->to)) && (!k->only_if || k->only_if());
+}
+
+const char *known_bug(const char *suite, const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+		if (applies(&known[i], suite, name))
+			return known[i].reason;
+	for (unsigned i = 0; i < ARRAY_SIZE(known_partly); i++)
+		if (applies(&known_partly[i].bug, suite, name))
+			return known_partly[i].bug.reason;
+	return NULL;
+}
+
+bool known_failure(const char *suite, const char *name, const char *text)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+		if (applies(&known[i], suite, name))
+			return true;
+	for (unsigned i = 0; i < ARRAY_SIZE(known_partly); i++)
+		if (applies(&known_partly[i].bug, suite, name) && fmt_glob(known_partly[i].text, text))
+			return true;
+	return false;
+}

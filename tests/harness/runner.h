@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "kernel/power.h"
+#include "tests/harness/test.h"
+
+/* Everything from the plan to the verdict line. */
+enum end_outcome run_all(void);
+
+/* ---- inside the harness ---- */
+#define TEST_CLEANUPS 64
+enum outcome { OUT_PASS, OUT_FAIL, OUT_SKIP, OUT_ERROR, OUT_TIMEOUT };
+struct t {
+	const struct test *test;
+	unsigned number, checks, failures;
+	unsigned unknown;                /* of the failures: those that no known bug accounts for */
+	enum outcome outcome;            /* ERROR, TIMEOUT and SKIP once they are certain */
+	char reason[256];
+	uint64_t ctx[8];
+	struct { void (*fn)(void *); void *arg; } cleanup[TEST_CLEANUPS];
+	unsigned cleanup_count;
+};
+extern const struct test tests_start[], tests_end[];
+
+/* needs.c: what is missing, in a sentence, or NULL */
+const char *need_missing(enum test_need);
+/* known.c: why this test is known to fail on this platform, or NULL */
+const char *known_bug(const char *suite, const char *name);
+/* … and does it account for this check's failure? */
+bool known_failure(const char *suite, const char *name, const char *text);
+/* env.c: the # env lines */
+void env_print(void);
+/* " accel=… clock=tsc apic=… iommu=…" for metrics */
+const char *env_context(void);

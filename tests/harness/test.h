@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "drivers/exercisers/exerciser.h"
+#include "drivers/iommu/iommu.h"
+#include "kernel/lib/addr.h"
+#include "kernel/lib/bits.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/random.h"
+#include "kernel/time/time.h"
+
+/*
+ * TEST(suite, name, NEED(…)) { … }: one claim. The runner checks the needs (SKIP names the one that is
+ * missing), runs the body, runs the cleanups in reverse, and reports. A body that checked nothing is
+ * an error. EXPECT goes on, ASSERT leaves the test; both print expressions and values.
+ */
+
+enum test_need {
+	NEED_NONE, NEED_SMP, NEED_X2APIC, NEED_IOAPIC, NEED_PCI, NEED_ECAM, NEED_ACPI,
+	NEED_IOMMU,              /* a unit, of any kind */
+	NEED_IOMMU_TRANSLATION,  /* … that can translate, with an exerciser that does DMA behind it */
+	NEED_IR,                 /* interrupt remapping, with an exerciser that interrupts behind it */
+	NEED_IR_EIM,
+	NEED_EX_IRQ, NEED_EX_MSI, NEED_EX_MSIX,
+	NEED_EX_DMA,             /* reads and writes */
+	NEED_EX_DMA_TIMED,
+	NEED_DISRUPTIVE,         /* allow=disruptive */
+	NEED_MAX
+};
+
+struct test;
+struct t;
+typedef void (*test_fn)(struct t *);
+
+enum test_flags { TEST_ON_DEMAND = 1 }; /* runs only when only= names its suite */
+
+struct test {
+	const char *suite, *name, *claim, *file;
+	test_fn fn;
+	uint8_t need[6];
+	unsigned line, flags;
+	unsigned budget_ms;              /* 0: the default, 10 s, more with many CPUs */
+};
+
+_Static_assert(sizeof(struct test) == 64, "linker.ld checks the table in steps of this");
+
+#define TEST_FULL(suite_, name_, flags_, budget_, claim_, ...)                                     \
+	static void test_##suite_##_##name_(struct t *);                                           \
+	static const struct test test_def_##suite_##_##name_                                       \
+		__attribute__((used, section(".tests." #suite_), aligned(8))) = {                   \
+			.suite = #suite_, .name = #name_, .claim = claim_, .file = __FILE__,       \
+			.fn = test_##suite_##_##name_, .need = {__VA_ARGS__}, .line = __LINE__,    \
+			.flags = (flags_), .budget_ms = (budget_)};                                \
+	static void test_##suite_##_##name_(struct t *t)
+/* TEST(apic, ids, "every CPU's APIC ID is the MADT's", NEED_X2APIC) { … } */
+#define TEST(suite_, name_, claim_, ...) TEST_FULL(suite_, name_, 0, 0, claim_, __VA_ARGS__)
+
+/* ---- outcomes; none of them returns ---- */
+void test_skip(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+void test_error(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+void test_timeout(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+void test_stop(struct t *) __attribute__((noreturn)); /* leave with what was found so far */
+
+/* ---- diagnostics ---- */
+void test_note(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* After "name": "key=value … unit=ns n=…"; the context is appended. */
+void test_metric(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Sorts the samples (TSC ticks) and prints them as ns: min p50 p90 p99 p99.9 max mean n, and a histogram. */
+void test_metric_ticks(struct t *, const char *series, uint64_t *ticks, size_t n);
+/* evidence/likely/remedy as in docs/findings.md; NULL parts are left out. id as "PLB012". */
+void test_finding(struct t *, const char *id, const char *likely, const char *remedy,
+		  const char *evidence, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+bool test_has_failed(const struct t *);
+bool kvm_emulates(void);                 /* this KVM emulates every instruction; see known.c */
+uint64_t test_seed(const struct t *);    /* seed= on the command line, printed when asked for */
+uint64_t test_iterations(const struct t *, uint64_t dflt); /* scaled by iterations= */
+
+/* ---- cleanup: registered functions run in reverse when the test ends, however it ends ---- */
+void test_cleanup(struct t *, void (*fn)(void *), void *arg);
+void *test_alloc(struct t *, size_t);    /* zeroed; freed at the end; no memory: error */
+
+/* ---- checks ---- */
+void test_check(struct t *);             /* counts one check that held */
+bool test_expect_(struct t *, bool ok, const char *file, int line, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+
+#define EXPECT(t, cond)       test_expect_(t, (cond), __FILE__, __LINE__, "%s: got false, expected true", #cond)
+/* With a text that names the failing combination: EXPECT_MSG(t, got == 1, "CPU %u vector 0x%x: …", …) */
+#define EXPECT_MSG(t, cond, ...) test_expect_(t, (cond), __FILE__, __LINE__, __VA_ARGS__)
+#define EXPECT_EQ(t, a, b)                                                                         \
+	(__extension__({                                                                           \
+		const uint64_t a_ = (uint64_t)(a), b_ = (uint64_t)(b);                             \
+		test_expect_(t, a_ == b_, __FILE__, __LINE__,                                      \
+			     "%s == %s: got 0x%llx, expected 0x%llx", #a, #b,                      \
+			     (unsigned long long)a_, (unsigned long long)b_);                      \
+	}))
+#define EXPECT_OK(t, call)                                                                         \
+	(__extension__({                                                                           \
+		const int r_ = (call);                                                             \
+		test_expect_(t, r_ >= 0, __FILE__, __LINE__, "%s: got -%s, expected success", #call, \
+			     err_name(r_));                                                        \
+	}))
+#define EXPECT_ERR(t, call, err)                                                                   \
+	(__extension__({                                                                           \
+		const int r_ = (call);                                                             \
+		test_expect_(t, r_ == -(err), __FILE__, __LINE__, "%s: got %s%s, expected -%s", #call, \
+			     r_ < 0 ? "-" : "", r_ < 0 ? err_name(r_) : "success", err_name(err)); \
+	}))
+#define ASSERT(t, cond)       do { if (!EXPECT(t, cond)) test_stop(t); } while (0)
+#define ASSERT_MSG(t, ...)    do { if (!EXPECT_MSG(t, __VA_ARGS__)) test_stop(t); } while (0)
+#define ASSERT_EQ(t, a, b)    do { if (!EXPECT_EQ(t, a, b)) test_stop(t); } while (0)
+#define ASSERT_OK(t, call)    do { if (!EXPECT_OK(t, call)) test_stop(t); } while (0)
+/* Set-up of ours that must work for the test to mean anything: an error, not a failure. */
+#define REQUIRE_OK(t, call)                                                                        \
+	do {                                                                                       \
+		const int r_ = (call);                                                             \
+		if (r_ < 0)                                                                        \
+			test_error(t, "%s:%d %s: -%s", __FILE__, __LINE__, #call, err_name(r_));   \
+	} while (0)
+
+/* Exercisers with all of these caps, not broken, and (device= on the command line) the one asked for. */
+struct exerciser *test_next_exerciser(struct t *, struct exerciser *after, uint32_t caps);
+#define FOR_EACH_EXERCISER(t, ex, caps)                                                            \
+	for (struct exerciser *ex = test_next_exerciser(t, NULL, caps); ex;                        \
+	     ex = test_next_exerciser(t, ex, caps))

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "drivers/apic/apic.h"
+#include "tests/apic/delivery.h"
+
+/*
+ * Two platform timers that raise a pin of an I/O APIC when told to: the PIT (one edge, through the MADT's
+ * override of ISA IRQ 0) and an HPET comparator (edge or level, on a pin it is routed to).
+ */
+struct pin {
+	struct ioapic *io;
+	unsigned pin;
+	uint32_t gsi;
+	struct irq_route route; /* trigger and polarity as the source drives it; the test adds the rest */
+};
+
+/* Stops the source and masks the pin when the test ends. NULL, *why: this machine has none. */
+struct pin *pit_open(struct t *, const char **why);
+/* One rising edge, after a few microseconds. */
+void pit_pulse(void);
+/* The output of channel 0 is high: it has signalled. */
+bool pit_signalled(void);
+
+struct pin *hpet_open(struct t *, bool level, const char **why);
+/* Fires once, after a few microseconds; level: and holds the pin until hpet_ack(). */
+void hpet_fire(void);
+/* It has fired (level only: the status bit holds). */
+bool hpet_signalled(void);
+void hpet_ack(void);
+
+/* Writes the pin's entry: p->route with this destination and vector. */
+void pin_aim(struct t *, const struct pin *, uint32_t dest, enum irq_dest_mode, int vector, bool masked);
+void pin_mask(const struct pin *, bool masked);
+/* The entry's bits that the I/O APIC itself sets: 82093AA, 3.2.4. */
+bool pin_remote_irr(const struct pin *);

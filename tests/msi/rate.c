@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "drivers/apic/apic.h"
+#include "kernel/lib/fmt.h"
+#include "tests/msi/irq_test.h"
+
+#define STORM_TOTAL MS(100) /* all series together, unless iterations= says how many */
+#define STORM_MIN   16
+#define SAMPLES     48      /* of each latency series, fewer (but SAMPLES_MIN) once LATENCY_SLICE is over */
+#define SAMPLES_MIN 12
+#define WARM_UP     4
+#define LATENCY_SLICE MS(10)
+
+static const char *via_name(enum irq_via via)
+{
+	return via == IRQ_REMAPPED ? "remapped" : "direct";
+}
+
+static unsigned count_series(struct t *t)
+{
+	unsigned n = 0;
+
+	FOR_EACH_IRQ_EXERCISER(t, ex)
+		n += iommu_of(ex->dev) ? 2 : 1;
+	return n;
+}
+
+/* Raise, wait, acknowledge, again; until n are through, or (n 0) the time is up. */
+static uint32_t storm(struct irq_source *s, struct delivery *d, unsigned cpu, uint64_t n, uint64_t ns)
+{
+	const struct deadline end = deadline_in(ns);
+	uint32_t raised = 0;
+	bool arrived = true;
+
+	while (arrived && (n ? raised < n : raised < STORM_MIN || !deadline_passed(end))) {
+		delivery_due(d, cpu, 0, 1);
+		irq_source_raise(s, 0);
+		arrived = delivery_arrived(d, cpu, 0);
+		irq_source_ack(s, 0);
+		raised++;
+	}
+	return raised;
+}
+
+/*
+ * As many as are raised are received, one for one, as fast as they go.
+ *
+ * Each is acknowledged before the next: the device may not merge them (EX_IRQ_COUNTED), and neither may
+ * anything between it and the CPU. A lost one shows as a missing last, a doubled one in the count.
+ */
+TEST(msi, storm, "N raised with acknowledgement are N received", NEED_EX_IRQ)
+{
+	struct delivery *d = delivery_open(t, 1);
+	const uint64_t n = test_iterations(t, 0), slice = STORM_TOTAL / MAX(count_series(t), 1u);
+	unsigned shown = 0;
+
+	FOR_EACH_IRQ_EXERCISER(t, ex)
+		for (enum irq_via via = 0; via < IRQ_VIA_COUNT; via++) {
+			const char *why;
+			struct irq_source *s;
+			unsigned cpu;
+			uint64_t t0, took;
+			uint32_t raised;
+
+			if (!(ex->caps & EX_IRQ_COUNTED))
+				continue;
+			s = irq_source_open(t, ex, via, &why);
+			if (!s)
+				continue;
+			cpu = irq_source_cpu(s, 1);
+			irq_source_aim(s, d, 0, cpu, 0);
+			t0 = tsc_read();
+			raised = storm(s, d, cpu, n, slice);
+			took = tsc_to_ns(tsc_read() - t0);
+			if (delivery_finish(d, "%s, %u raised", irq_source_name(s), raised))
+				test_metric(t, "dev=" PRIRID " via=%s unit=1/s n=%u value=%llu", RIDARG(ex->dev->rid),
+					    via_name(via), raised,
+					    (unsigned long long)(raised * SEC(1) / MAX(took, 1ull)));
+			irq_source_close(s);
+			shown++;
+		}
+	if (!shown)
+		test_skip(t, "no device under test with MSI or MSI-X that sends one message for each raise");
+}
+
+/* From before the raising access to the handler's first TSC read. */
+static void latency_series(struct irq_source *s, struct delivery *d, enum irq_dest_mode mode, unsigned cpu)
+{
+	const struct irq_route r = {
+		.dest = mode == IRQ_LOGICAL ? apic_logical_id(cpu) : cpus[cpu]->apic_id,
+		.mode = mode,
+		.vector = (uint8_t)d->vector[0],
+	};
+	static uint64_t ticks[SAMPLES];
+	struct deadline end;
+	char series[80];
+	const char *why;
+	size_t n = 0;
+
+	REQUIRE_OK(d->t, irq_source_route(s, 0, &r, &why));
+	end = deadline_in(LATENCY_SLICE);
+	for (unsigned i = 0; n < SAMPLES && (n < SAMPLES_MIN || !deadline_passed(end)); i++) {
+		uint64_t t0, t1;
+
+		delivery_due(d, cpu, 0, 1);
+		t0 = tsc_read();
+		irq_source_raise(s, 0);
+		if (!delivery_arrived(d, cpu, 0))
+			break;
+		t1 = irq_last_tsc(cpu, d->vector[0]);
+		irq_source_ack(s, 0);
+		if (i >= WARM_UP)
+			ticks[n++] = t1 > t0 ? t1 - t0 : 0;
+	}
+	if (!delivery_check(d, "%s to CPU %u", irq_source_name(s), cpu) || !n)
+		return;
+	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " via=%s mode=%s target=%s", RIDARG(s->ex->dev->rid),
+		     via_name(s->via), mode == IRQ_LOGICAL ? "logical" : "physical", cpu ? "idle" : "self");
+	test_metric_ticks(d->t, series, ticks, n);
+}
+
+/*
+ * The time from the access that raises an interrupt to the first instruction of its handler: the
+ * handler on the raising CPU (target=self) or on one in HLT (target=idle), without remapping and
+ * through it, by physical and by logical destination.
+ */
+TEST(msi, latency, "raise to handler, each mode", NEED_EX_IRQ)
+{
+	struct delivery *d = delivery_open(t, 1);
+	unsigned shown = 0;
+
+	FOR_EACH_IRQ_EXERCISER(t, ex)
+		for (enum irq_via via = 0; via < IRQ_VIA_COUNT; via++) {
+			const bool logical = via == IRQ_REMAPPED ? apic_policy.cluster || apic_mode == APIC_XAPIC
+								 : apic_mode == APIC_XAPIC;
+			const char *why;
+			struct irq_source *s = irq_source_open(t, ex, via, &why);
+
+			if (!s)
+				continue;
+			for (unsigned cpu = 0; cpu < MIN(d->cpus, 2u); cpu++) {
+				latency_series(s, d, IRQ_PHYSICAL, cpu);
+				if (logical && apic_logical_id(cpu))
+					latency_series(s, d, IRQ_LOGICAL, cpu);
+			}
+			irq_source_close(s);
+			shown++;
+		}
+	delivery_finish(d, "at the end");
+	if (!shown)
+		test_skip(t, "no device under test with MSI or MSI-X");
+}

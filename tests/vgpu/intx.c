@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "tests/vgpu/intx.h"
+
+#define RTE_MASKED  BIT64(16)
+#define PIN_WINDOW  US(100)   /* a pin that is up interrupts at once when it is unmasked */
+#define LINE_LIMIT  MS(500)   /* for the device's signal to reach the pin */
+#define ARRIVAL     SEC(1)
+#define QUIET       MS(2)
+
+static struct intx intx;
+
+const struct intx *intx_last(void) { return &intx; }
+
+/* Timers, keyboard, COM1, RTC, SCI, mouse, coprocessor, IDE: others drive these. */
+#define ISA_TAKEN (BIT(0) | BIT(1) | BIT(2) | BIT(4) | BIT(8) | BIT(9) | BIT(12) | BIT(13) | BIT(14) | BIT(15))
+
+static uint32_t came(void)
+{
+	return irq_watch_count(&intx.watch, 0, intx.vector);
+}
+
+/* PCI interrupts are level, active low (PCI 3.0, 2.2.6); ISA pins as the MADT overrides them. */
+static bool pin_write(struct ioapic *io, unsigned pin, bool masked)
+{
+	const uint32_t gsi = io->gsi_base + pin;
+	struct irq_route r = {.active_low = true}, isa;
+	uint64_t rte;
+
+	if (gsi < 16 && ioapic_isa_gsi(gsi, &isa) == gsi && isa.level)
+		r = isa;
+	r.level = true;
+	r.dest = cpus[0]->apic_id;
+	r.vector = (uint8_t)intx.vector;
+	if (msg_ioapic_compat(&r, masked, &rte, NULL) < 0)
+		return false;
+	ioapic_rte_write(io, pin, rte);
+	return true;
+}
+
+static void pin_off(struct ioapic *io, unsigned pin)
+{
+	ioapic_rte_write(io, pin, RTE_MASKED);
+}
+
+/* The interrupt stays in service until here, so that a line that is up comes once and not for ever. */
+static bool take_in_service(void)
+{
+	const bool in_service = apic_isr(intx.vector);
+
+	if (in_service)
+		apic_eoi();
+	return in_service;
+}
+
+/* Is that pin up? */
+static bool pin_up(struct ioapic *io, unsigned pin)
+{
+	const uint32_t before = came();
+	bool up;
+
+	if (!pin_write(io, pin, false))
+		return false;
+	up = WAIT_FOR(came() != before, PIN_WINDOW);
+	pin_off(io, pin);
+	/* It may have come between the last look and the mask. */
+	up |= came() != before;
+	(void)take_in_service();
+	return up;
+}
+
+struct candidate { struct ioapic *io; unsigned pin; bool noisy; };
+static struct candidate candidates[96];
+static unsigned candidate_count;
+
+static void add(struct ioapic *io, unsigned pin)
+{
+	if (candidate_count < ARRAY_SIZE(candidates))
+		candidates[candidate_count++] = (struct candidate){.io = io, .pin = pin};
+}
+
+/* What firmware wrote into the Interrupt Line first, then the pins above ISA's, then the free ISA ones. */
+static void find_candidates(const struct pci_dev *d)
+{
+	unsigned pin;
+	struct ioapic *io = ioapic_of_gsi(d->int_line, &pin);
+
+	candidate_count = 0;
+	if (d->int_line && d->int_line < 16 && io)
+		add(io, pin);
+	for (unsigned isa = 0; isa < 2; isa++)
+		for (unsigned i = 0; i < ioapic_count; i++)
+			for (unsigned p = 0; p < ioapics[i].pins; p++) {
+				const uint32_t gsi = ioapics[i].gsi_base + p;
+
+				if (isa ? gsi < 16 && !(ISA_TAKEN & BIT(gsi)) && gsi != d->int_line : gsi >= 16)
+					add(&ioapics[i], p);
+			}
+}
+
+static void set_intx(bool on)
+{
+	const uint16_t c = intx.command;
+
+	/* Written whole: an mdev may answer reads of this register with a constant. */
+	pci_w16(intx.ex->dev->rid, PCI_COMMAND,
+		(uint16_t)(on ? c & ~PCI_COMMAND_INTX_OFF : c | PCI_COMMAND_INTX_OFF));
+}
+
+void intx_close(struct intx *x)
+{
+	if (!x->is_open)
+		return;
+	x->is_open = false;
+	if (!x->ex->broken)
+		(void)x->ex->ops->irq_ack(x->ex, 0);
+	x->ex->ops->quiesce(x->ex);
+	if (x->io)
+		pin_off(x->io, x->pin);
+	(void)take_in_service();
+	irq_watch_end(&x->watch);
+	irq_vector_free(x->vector);
+}
+
+static void close_last(void *arg)
+{
+	intx_close(arg);
+}
+
+struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
+{
+	struct candidate *found = NULL;
+	struct deadline end;
+
+	intx_close(&intx);
+	intx = (struct intx){.t = t, .ex = ex};
+	*why = "no I/O APIC";
+	if (!ioapic_count)
+		return NULL;
+	*why = "it has no interrupt pin";
+	if (!ex->dev->int_pin || !(ex->ops->caps & EX_INTX))
+		return NULL;
+	intx.vector = irq_vector_alloc();
+	if (intx.vector < 0 || !irq_watch_start(&intx.watch))
+		test_error(t, "no vector or no memory for the watch");
+	irq_set_manual_eoi(intx.vector, true);
+	intx.is_open = true;
+	test_cleanup(t, close_last, &intx);
+
+	find_candidates(ex->dev);
+	ex->ops->quiesce(ex);
+	*why = "the device does not start";
+	if (exerciser_start(ex) < 0) {
+		intx_close(&intx);
+		return NULL;
+	}
+	intx.command = (uint16_t)(pci_r16(ex->dev->rid, PCI_COMMAND) | PCI_COMMAND_MASTER);
+	set_intx(true);
+	for (unsigned i = 0; i < candidate_count; i++)
+		candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
+	*why = "the device could not be told to raise it";
+	if (ex->ops->irq_raise(ex, 0) < 0) {
+		intx_close(&intx);
+		return NULL;
+	}
+	end = deadline_in(LINE_LIMIT);
+	do {
+		for (unsigned i = 0; i < candidate_count && !found; i++)
+			if (!candidates[i].noisy && pin_up(candidates[i].io, candidates[i].pin))
+				found = &candidates[i];
+	} while (!found && !deadline_passed(end));
+	intx.tried = candidate_count;
+	intx.signalled = ex->ops->irq_pending(ex, 0) > 0;
+	(void)ex->ops->irq_ack(ex, 0);
+	if (!found) {
+		*why = "no pin of any I/O APIC follows it";
+		intx_close(&intx);
+		return NULL;
+	}
+	intx.io = found->io;
+	intx.pin = found->pin;
+	intx.gsi = found->io->gsi_base + found->pin;
+	*why = NULL;
+	return &intx;
+}
+
+unsigned intx_one(struct intx *x, const struct intx_ops *ops)
+{
+	uint32_t before;
+
+	delay(US(100));
+	before = came();
+	(void)pin_write(x->io, x->pin, false);
+	ops->raise(ops->arg);
+	(void)WAIT_FOR(came() != before, ARRIVAL);
+	x->signalled = x->ex->ops->irq_pending(x->ex, 0) > 0;
+	ops->take(ops->arg);
+	/* Taken back before the EOI: a line that stays up comes again, and is counted. */
+	for (unsigned i = 0; i < 4 && take_in_service(); i++)
+		delay(QUIET);
+	pin_off(x->io, x->pin);
+	(void)take_in_service();
+	return came() - before;
+}
+
+static void raise_exerciser(void *arg)
+{
+	struct exerciser *ex = arg;
+
+	(void)ex->ops->irq_raise(ex, 0);
+}
+
+static void take_exerciser(void *arg)
+{
+	struct exerciser *ex = arg;
+
+	(void)ex->ops->irq_ack(ex, 0);
+}
+
+unsigned intx_shot(struct intx *x)
+{
+	const struct intx_ops ops = {raise_exerciser, take_exerciser, x->ex};
+
+	return intx_one(x, &ops);
+}
