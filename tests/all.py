@@ -1,0 +1,182 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Everything that `make test` and CI run; the last line is `N passed, N failed, N skipped`.
+
+Each check is one command with a deadline: 0 passes, 77 skips (its last line says why), all else fails.
+    tests/all.py [-k GLOB] [-v]     only the checks whose names match; -v shows all output
+"""
+import argparse
+import concurrent.futures
+import fnmatch
+import glob
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = os.environ.get("BUILD") or "build"
+PLUMB = "scripts/plumb"
+SKIP = 77
+# Lines of a report that say nothing of a failure; the log has them.
+NOISE = re.compile(r"(ok|# (env|metric|run|took|note|hist)) ")
+# One name of each outcome, and how `plumb run` must call it on the selftest machine.
+SELFTESTS = {"pass": 0, "skip": 0, "known": 0, "fail": 1, "empty": 1, "fault": 1, "timeout": 1,
+             "hang": 2, "reset": 2, "garble": 2}
+
+
+class Check:
+    def __init__(self, name, *argv, expect=0, seconds=120, says=None, **env):
+        self.name, self.argv, self.expect, self.seconds, self.says = name, argv, expect, seconds, says
+        self.env = {k: str(v) for k, v in env.items()}
+
+    def run(self):
+        """(outcome, seconds, output)"""
+        env = {k: v for k, v in os.environ.items() if k not in
+               ("MACHINE", "BOOT", "SMP", "MEM", "QEMU_ARGS", "PLUMB", "LOG", "ACCEL", "MAKEFLAGS", "MAKELEVEL")}
+        start = time.monotonic()
+        proc = subprocess.Popen(self.argv, cwd=ROOT, env={**env, **self.env}, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            out, _ = proc.communicate(timeout=self.seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(proc.pid, signal.SIGTERM)
+            try:
+                out, _ = proc.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(proc.pid, signal.SIGKILL)
+                out, _ = proc.communicate()
+            out += f"\nno end after {self.seconds} s\n".encode()
+        text = out.decode(errors="replace")
+        took = time.monotonic() - start
+        if proc.returncode == SKIP:
+            return "skip", took, text
+        good = proc.returncode == self.expect and (self.says is None or self.says in text)
+        if not good:
+            text += f"\nstatus {proc.returncode}, expected {self.expect}"
+            text += f", and the text '{self.says}'\n" if self.says else "\n"
+        return "ok" if good else "FAIL", took, text
+
+
+def make(*targets, **variables):
+    return ("make", "--no-print-directory", "-j2", *targets, *(f"{k}={v}" for k, v in variables.items()))
+
+
+def builds():
+    yield Check("build.gcc", *make("images", "CC=gcc"), seconds=300)
+    yield Check("build.clang", *make("images", "CC=clang", f"BUILD={BUILD}/clang"), seconds=300)
+    yield Check("build.ubsan", *make("images", "SAN=1", f"BUILD={BUILD}/ubsan"), seconds=300)
+    yield Check("build.size", "tests/lint/size.sh", f"{BUILD}/kernel.elf")
+    yield Check("build.host", *make("host-units", "host-fuzzers", "models"), seconds=300)
+
+
+def host():
+    for source in sorted(glob.glob("tests/host/unit/*_test.c", root_dir=ROOT)):
+        name = pathlib.Path(source).stem
+        yield Check(f"unit.{name.removesuffix('_test')}", f"{BUILD}/host/unit/{name}")
+    for source in sorted(glob.glob("tests/host/fuzz/*_fuzz.c", root_dir=ROOT)):
+        name = pathlib.Path(source).stem
+        corpus = ROOT / "tests/host/fuzz/corpus" / name.removesuffix("_fuzz")
+        work = ROOT / BUILD / "host/corpus" / name
+        work.mkdir(parents=True, exist_ok=True)
+        yield Check(f"fuzz.{name.removesuffix('_fuzz')}", f"{BUILD}/host/fuzz/{name}", "-max_total_time=3",
+                    "-timeout=5", "-verbosity=0", "-print_final_stats=1", str(work),
+                    *([str(corpus)] if corpus.is_dir() else []))
+    for path in sorted(glob.glob("tests/host/*/test_*.py", root_dir=ROOT)):
+        folder, name = pathlib.Path(path).parent.name, pathlib.Path(path).stem.removeprefix("test_")
+        yield Check(f"pytest.{folder}.{name}", "/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", path,
+                    seconds=240)
+
+
+def lint():
+    for path in sorted(glob.glob("tests/lint/*.*", root_dir=ROOT)):
+        name = pathlib.Path(path).stem
+        if name != "size":
+            yield Check(f"lint.{name}", path, seconds=300)
+
+
+def run(name, machine, boot, *args, **options):
+    env = {k: options.pop(k) for k in ("SMP", "MEM") if k in options}
+    accel = options.pop("accel", "tcg")
+    log = f"{BUILD}/logs/{name}.log"
+    return Check(name, PLUMB, "run", "--machine", machine, "--boot", boot, "--accel", accel, "--log", log,
+                 *args, **options, **env)
+
+
+def machines():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from plumblib import profile
+    for name in profile.names():
+        if name == "selftest":
+            continue
+        for boot in profile.load(name).boots:
+            yield run(f"machine.{name}.{boot}", name, boot)
+    yield run("machine.q35-vtd.32M", "q35-vtd", "pvh", MEM="32M")
+    yield run("machine.q35-vtd.6G", "q35-vtd", "uefi", MEM="6G")
+    yield run("machine.q35-vtd.1cpu", "q35-vtd", "pvh", SMP=1)
+    yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
+    yield run("machine.q35-vtd.clang", "q35-vtd", "pvh", "--images", f"{BUILD}/clang")
+    yield run("machine.q35-vtd.ubsan", "q35-vtd", "uefi", "--images", f"{BUILD}/ubsan")
+    for repeat in range(3):
+        yield run(f"machine.q35-vtd.again{repeat + 1}", "q35-vtd", "pvh")
+    yield run("selftest.all", "selftest", "pvh", "--expect", seconds=180)
+    for name, status in SELFTESTS.items():
+        yield run(f"selftest.{name}", "selftest", "pvh", "--plumb", f"only=selftest.{name}", "--no-resume",
+                  expect=status)
+
+
+def kvm():
+    """A real in-kernel interrupt controller, where there is one that runs a PVH boot at all."""
+    probe = subprocess.run([PLUMB, "accel", "--boot", "pvh", "--can-kvm"], stdin=subprocess.DEVNULL,
+                           capture_output=True, text=True, timeout=120)
+    if probe.returncode:
+        yield Check("kvm", "sh", "-c", 'echo "$1"; exit 77', "sh", probe.stdout.strip() or "no KVM here")
+        return
+    for name in ("q35-vtd", "q35-plain", "pc-pve"):
+        yield run(f"kvm.{name}", name, "pvh", accel="kvm", seconds=180)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-k", metavar="GLOB", default="*")
+    parser.add_argument("-v", action="store_true")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    counts = {"ok": 0, "FAIL": 0, "skip": 0}
+    failed = []
+
+    def take(check, outcome, took, text):
+        counts[outcome] += 1
+        print(f"{outcome:4} {check.name:34} {took:6.1f} s", flush=True)
+        if outcome == "skip":
+            print("     " + (text.strip().splitlines() or ["?"])[-1])
+        if outcome == "FAIL" or args.v:
+            lines = [line for line in text.splitlines() if args.v or not NOISE.match(line)]
+            print("\n".join("     | " + line for line in lines[-60:]), flush=True)
+        if outcome == "FAIL":
+            failed.append(check.name)
+
+    def batch(checks, width):
+        checks = [c for c in checks if fnmatch.fnmatch(c.name, args.k)]
+        with concurrent.futures.ThreadPoolExecutor(width) as pool:
+            for check, result in zip(checks, pool.map(Check.run, checks)):
+                take(check, *result)
+
+    start = time.monotonic()
+    batch(builds(), 1)
+    batch(list(host()) + list(lint()), 2)
+    batch(machines(), 1)
+    if args.k == "*" or args.k.startswith("kvm"):
+        batch(kvm(), 1)
+    for name in failed:
+        print("FAIL", name)
+    print(f"{time.monotonic() - start:.0f} s")
+    print(f"{counts['ok']} passed, {counts['FAIL']} failed, {counts['skip']} skipped")
+    return 1 if counts["FAIL"] or not counts["ok"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

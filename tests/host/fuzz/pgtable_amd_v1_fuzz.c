@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+// link: drivers/iommu/pgtable/amd_v1.c
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drivers/iommu/pgtable/amd_v1.h"
+
+#define MUST(cond) do { if (!(cond)) abort(); } while (0)
+
+/*
+ * Operations from the input, nine bytes each, at the bottom and the top of the address space, leaves of
+ * every size; table memory is scarce. After each one: what it promises, looked up; and at the end not a
+ * page is missing.
+ */
+#define PAGES 64
+static uint64_t *page[PAGES];
+static unsigned used;
+
+static uint64_t *mem_alloc(void *ctx, uint64_t *pa)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < PAGES; i++) {
+		if (!page[i]) {
+			page[i] = calloc(512, 8);
+			used++;
+			*pa = (i + 1) * 4096ull;
+			return page[i];
+		}
+	}
+	return NULL;
+}
+static uint64_t *mem_at(void *ctx, uint64_t pa)
+{
+	(void)ctx;
+	MUST(!(pa & 4095) && pa / 4096 >= 1 && pa / 4096 <= PAGES && page[pa / 4096 - 1]);
+	return page[pa / 4096 - 1];
+}
+static void mem_free(void *ctx, uint64_t pa)
+{
+	free(mem_at(ctx, pa));
+	page[pa / 4096 - 1] = NULL;
+	used--;
+}
+static const struct amd_v1_mem mem = {mem_alloc, mem_free, mem_at, NULL};
+
+static void check_range(const struct amd_v1 *t, uint64_t at, uint64_t size, uint64_t pa, unsigned prot, bool there)
+{
+	const uint64_t probe[] = {at, at + size / 2, at + size - 1};
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct amd_v1_leaf leaf;
+		const int r = amd_v1_lookup(t, probe[i], &leaf);
+
+		MUST(there ? r == 0 && leaf.pa == pa + (probe[i] - at) && leaf.prot == prot && leaf.size <= size
+			   : r == -2);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+	struct amd_v1 t = {.mem = &mem};
+
+	if (n < 2)
+		return 0;
+	t.levels = 1 + p[0] % 6;
+	t.bits = 12 + p[1] % 53;
+	MUST(amd_v1_init(&t) == 0 && t.bits <= 64);
+	for (size_t i = 2; i + 9 <= n && i < 9 * 64; i += 9) {
+		const unsigned order = 12 + (p[i] >> 2 & 0x1f) + (p[i + 7] >> 6) * 4;
+		const uint64_t high = p[i] & 0x80 ? (t.bits == 64 ? 0 : 1ull << t.bits) - (256ull << order) : 0;
+		const uint64_t at = high + ((uint64_t)p[i + 1] << order) + ((uint64_t)p[i + 2] << 12);
+		const uint64_t size = ((uint64_t)p[i + 3] << order) + ((uint64_t)p[i + 4] << 12);
+		const uint64_t pa = ((uint64_t)p[i + 5] << order) + ((uint64_t)p[i + 6] << 12);
+		const unsigned prot = p[i + 7] & 3;
+		const uint64_t sizes = p[i + 7] & 4 ? AMD_V1_NATURAL : p[i + 7] & 8 ? 1ull << (p[i + 8] & 63) :
+				       AMD_V1_ALL_SIZES;
+		const uint64_t before = t.pages - t.limbo_pages;
+
+		switch (p[i] & 3) {
+		case 0:
+		case 1:
+			if (amd_v1_map(&t, at, pa, size, prot, sizes) == 0)
+				check_range(&t, at, size, pa, prot, true);
+			else
+				MUST(t.pages - t.limbo_pages == before);
+			break;
+		case 2:
+			if (amd_v1_unmap(&t, at, size) == 0)
+				check_range(&t, at, size, 0, 0, false);
+			else
+				MUST(t.pages - t.limbo_pages == before);
+			break;
+		default:
+			amd_v1_reap(&t);
+			MUST(t.limbo_pages == 0 && t.limbo == 0);
+		}
+		MUST(t.pages == used && t.limbo_pages < t.pages);
+	}
+	amd_v1_fini(&t);
+	MUST(used == 0 && t.pages == 0);
+	return 0;
+}
