@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The whole machine, in order. The one file below tests/ that sees every layer.
+ * The whole machine, in order. The one file of kernel/ that sees the drivers.
  */
 #include "drivers/apic/apic.h"
 #include "drivers/exercisers/exerciser.h"
@@ -13,7 +13,6 @@
 #include "kernel/log/log.h"
 #include "kernel/power.h"
 #include "kernel/time/time.h"
-#include "tests/harness/runner.h"
 
 void main_run(void)
 {

@@ -77,6 +77,7 @@ uint32_t log_lines(void) { return lines; }
 void log_raw(const char *text)
 {
 	serial_write(text, strlen(text));
+	serial_drain();
 }
 
 void panic(const char *fmt, ...)
@@ -90,6 +91,7 @@ void panic(const char *fmt, ...)
 		va_start(ap, fmt);
 		log_vline("# panic ", fmt, ap);
 		va_end(ap);
+		serial_drain();
 		machine_end(END_PANIC, EXIT_DEBUG, NULL);
 	}
 	for (;;)

@@ -9,7 +9,8 @@
 /* 16550: PC16550D data sheet, section 8. */
 #define UART 0x3f8
 enum { UART_DATA = 0, UART_IER = 1, UART_FCR = 2, UART_LCR = 3, UART_MCR = 4, UART_LSR = 5, UART_SCR = 7 };
-#define LSR_THRE 0x20
+#define LSR_THRE 0x20 /* the FIFO is empty */
+#define LSR_TEMT 0x40 /* and so is the shift register */
 #define FIFO_DEPTH 16
 
 #define DEBUGCON 0xe9
@@ -38,13 +39,13 @@ void serial_init(void)
  * not read at all must not hold us up for ever: after the first time in vain each wait is short, until
  * it drains again. What is lost then shows in the CRC. Not WAIT_UNTIL: a test's budget is not ours.
  */
-static void uart_wait(void)
+static void uart_wait(uint8_t bit)
 {
 	static bool stuck;
 	const uint64_t end = tsc_read() + ns_to_tsc(stuck ? MS(1) : SEC(10));
 
 	do {
-		if (inb(UART + UART_LSR) & LSR_THRE) {
+		if (inb(UART + UART_LSR) & bit) {
 			stuck = false;
 			return;
 		}
@@ -57,13 +58,19 @@ void serial_write(const char *text, size_t n)
 	if (kind == UART_16550) {
 		for (size_t i = 0; i < n; i++) {
 			if (i % FIFO_DEPTH == 0)
-				uart_wait();
+				uart_wait(LSR_THRE);
 			outb(UART + UART_DATA, (uint8_t)text[i]);
 		}
 	} else if (kind == PORT_E9) {
 		for (size_t i = 0; i < n; i++)
 			outb(DEBUGCON, (uint8_t)text[i]);
 	}
+}
+
+void serial_drain(void)
+{
+	if (kind == UART_16550)
+		uart_wait(LSR_TEMT);
 }
 
 const char *serial_name(void)
