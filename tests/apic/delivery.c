@@ -126,11 +126,11 @@ static void differs(struct delivery *d, const char *step, unsigned cpu, int vect
 		return;
 	}
 	if (want == 0)
-		EXPECT_MSG(d->t, false, "%s: stray: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, none was due", step,
-			   cpu, cpus[cpu]->apic_id, (unsigned)vector, got);
+		EXPECT_MSG(d->t, false, "%s: stray: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, none was due",
+			   step, cpu, cpus[cpu]->apic_id, (unsigned)vector, got);
 	else if (got < want)
-		EXPECT_MSG(d->t, false, "%s: missing: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, expected %u", step,
-			   cpu, cpus[cpu]->apic_id, (unsigned)vector, got, want);
+		EXPECT_MSG(d->t, false, "%s: missing: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, expected %u",
+			   step, cpu, cpus[cpu]->apic_id, (unsigned)vector, got, want);
 	else
 		EXPECT_MSG(d->t, false, "%s: too often: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, expected %u",
 			   step, cpu, cpus[cpu]->apic_id, (unsigned)vector, got, want);

@@ -52,22 +52,26 @@ TEST(apic, ids, "x2APIC ID == CPUID 0xB/0x1F EDX == MADT on every CPU; the ID re
 
 	for (unsigned i = 0; i < cpu_count(); i++) {
 		EXPECT_MSG(t, id[i].index == i, "CPU %u ran as CPU %u", i, id[i].index);
-		EXPECT_MSG(t, id[i].apic == cpus[i]->apic_id, "CPU %u: APIC ID: got 0x%x, expected 0x%x (MADT)", i,
-			   id[i].apic, cpus[i]->apic_id);
+		EXPECT_MSG(t, id[i].apic == cpus[i]->apic_id,
+			   "CPU %u: APIC ID: got 0x%x, expected 0x%x (MADT)", i, id[i].apic,
+			   cpus[i]->apic_id);
 		EXPECT_MSG(t, id[i].leaf1 == (id[i].apic & 0xff),
-			   "CPU %u: CPUID 1 EBX[31:24]: got 0x%x, expected the low byte of 0x%x", i, id[i].leaf1,
-			   id[i].apic);
+			   "CPU %u: CPUID 1 EBX[31:24]: got 0x%x, expected the low byte of 0x%x", i,
+			   id[i].leaf1, id[i].apic);
 		if (has_b)
-			EXPECT_MSG(t, id[i].leaf_b == id[i].apic, "CPU %u: CPUID 0xb EDX: got 0x%x, expected 0x%x",
-				   i, id[i].leaf_b, id[i].apic);
+			EXPECT_MSG(t, id[i].leaf_b == id[i].apic,
+				   "CPU %u: CPUID 0xb EDX: got 0x%x, expected 0x%x", i, id[i].leaf_b,
+				   id[i].apic);
 		if (has_1f)
-			EXPECT_MSG(t, id[i].leaf_1f == id[i].apic, "CPU %u: CPUID 0x1f EDX: got 0x%x, expected 0x%x",
-				   i, id[i].leaf_1f, id[i].apic);
+			EXPECT_MSG(t, id[i].leaf_1f == id[i].apic,
+				   "CPU %u: CPUID 0x1f EDX: got 0x%x, expected 0x%x", i, id[i].leaf_1f,
+				   id[i].apic);
 		if (apic_mode == APIC_X2APIC)
 			EXPECT_MSG(t, !id[i].id_writable, "CPU %u: WRMSR 0x802: got no fault, expected #GP", i);
 		for (unsigned j = 0; j < i; j++)
 			if (id[i].apic == id[j].apic)
-				EXPECT_MSG(t, false, "CPU %u and CPU %u: both have APIC ID 0x%x", j, i, id[i].apic);
+				EXPECT_MSG(t, false, "CPU %u and CPU %u: both have APIC ID 0x%x", j, i,
+					   id[i].apic);
 	}
 	if (!has_b)
 		test_note(t, "no CPUID leaf 0xb: x2APIC IDs above 255 could not be told apart");

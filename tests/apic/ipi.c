@@ -60,7 +60,8 @@ static void from_to(struct delivery *d, enum irq_dest_mode mode, unsigned source
 		if (r.sent == 1 || r.sent < count)
 			delivery_check(d, "CPU %u to CPU %u, %s", source, target[r.sent - 1], how);
 		else
-			delivery_check(d, "CPU %u to CPUs %u..%u, %s", source, target[0], target[count - 1], how);
+			delivery_check(d, "CPU %u to CPUs %u..%u, %s", source, target[0], target[count - 1],
+				       how);
 		target += r.sent;
 		count -= r.sent;
 	}
@@ -247,7 +248,8 @@ TEST(apic, ipi_cluster_isolation, "the same bits in another cluster reach nobody
 		if (absent)
 			send_logical(d, (uint32_t)own << 16 | absent);
 		delivery_window();
-		delivery_check(d, "cluster %u: its bits in clusters nobody is in, absent members in its own", own);
+		delivery_check(d, "cluster %u: its bits in clusters nobody is in, absent members in its own",
+			       own);
 
 		if (next != CLUSTER_NONE && members(next)) {
 			due_at_members(d, (uint32_t)next << 16 | bits);
@@ -402,7 +404,8 @@ TEST(apic, ipi_self_illegal, "illegal vectors to oneself do not arrive", NEED_NO
 	const unsigned cpu = d->cpus - 1;
 
 	REQUIRE_OK(t, cpu_call(cpu, send_illegal, bad, SEC(1)));
-	EXPECT_MSG(t, !bad->delivered, "illegal vectors (mask 0x%x) to oneself: got 0x%x delivered, expected none",
+	EXPECT_MSG(t, !bad->delivered,
+		   "illegal vectors (mask 0x%x) to oneself: got 0x%x delivered, expected none",
 		   ILLEGAL_VECTORS, bad->delivered);
 	EXPECT_MSG(t, !bad->faulted, "MSR 0x83f with illegal vectors: got #GP for 0x%x, expected them logged",
 		   bad->faulted);

@@ -93,8 +93,8 @@ static void make_transitions(void *arg)
  * CPUID 1 EDX[9] is 0 (11.4.3). Afterwards the CPU has its ID and takes interrupts again: a VMM that
  * loses the APIC's place in its routing on the way passes everything but that.
  */
-TEST(apic, transitions, "every legal change of the APIC_BASE mode works, every illegal one is #GP; reserved bits #GP",
-     NEED_NONE)
+TEST(apic, transitions,
+     "every legal change of the APIC_BASE mode works, every illegal one is #GP; reserved bits #GP", NEED_NONE)
 {
 	struct transitions *r = test_alloc(t, sizeof(*r));
 	struct delivery *d = delivery_open(t, 1);
@@ -114,10 +114,12 @@ TEST(apic, transitions, "every legal change of the APIC_BASE mode works, every i
 				   state_name[from], state_name[to], c->faulted ? "#GP" : "no fault",
 				   is_legal(from, to) ? "no fault" : "#GP");
 			EXPECT_MSG(t, (c->after & STATE_MASK) == state_bits[want],
-				   "%s to %s: APIC_BASE: got 0x%llx, expected bits 11:10 to say %s", state_name[from],
-				   state_name[to], (unsigned long long)c->after, state_name[want]);
-			EXPECT_MSG(t, c->cpuid_apic == (want != OFF), "%s to %s: CPUID 1 EDX[9]: got %u, expected %u",
-				   state_name[from], state_name[to], c->cpuid_apic, want != OFF);
+				   "%s to %s: APIC_BASE: got 0x%llx, expected bits 11:10 to say %s",
+				   state_name[from], state_name[to], (unsigned long long)c->after,
+				   state_name[want]);
+			EXPECT_MSG(t, c->cpuid_apic == (want != OFF),
+				   "%s to %s: CPUID 1 EDX[9]: got %u, expected %u", state_name[from],
+				   state_name[to], c->cpuid_apic, want != OFF);
 		}
 	EXPECT_MSG(t, !r->reserved_taken, "APIC_BASE took reserved bits 0x%llx: got no fault, expected #GP",
 		   (unsigned long long)r->reserved_taken);
@@ -195,7 +197,8 @@ TEST(apic, mmio_off, "the MMIO page is dead in x2APIC mode and when disabled, al
 	if (r->was_x2apic) {
 		EXPECT_MSG(t, !r->x2apic.answers, "x2APIC mode: got the version 0x%x by MMIO, expected nothing",
 			   r->version);
-		EXPECT_MSG(t, !r->x2apic.takes_writes, "x2APIC mode: got a TPR write by MMIO taken, expected not");
+		EXPECT_MSG(t, !r->x2apic.takes_writes,
+			   "x2APIC mode: got a TPR write by MMIO taken, expected not");
 	}
 	EXPECT_MSG(t, !r->off.answers, "APIC off: got the version 0x%x by MMIO, expected nothing", r->version);
 	EXPECT_MSG(t, !r->off.takes_writes, "APIC off: got a TPR write by MMIO taken, expected not");

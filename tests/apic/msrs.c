@@ -99,7 +99,8 @@ static void try_map(void *arg)
 		if (r->reg == APIC_SELF_IPI)
 			v = m->vector;
 		for (unsigned bit = 0; bit < 64; bit++)
-			if (r->bits & BIT64(bit) && wrmsr_safe(MSR_FIRST + (uint32_t)r->reg, v | BIT64(bit)) == 0) {
+			if (r->bits & BIT64(bit) &&
+			    wrmsr_safe(MSR_FIRST + (uint32_t)r->reg, v | BIT64(bit)) == 0) {
 				m->taken[i] |= BIT64(bit);
 				wrmsr_safe(MSR_FIRST + (uint32_t)r->reg, v);
 			}
@@ -163,8 +164,10 @@ TEST(apic, msr_map, "MSRs 0x800-0x8ff: read-only, write-only, reserved and reser
 	EACH("outside x2APIC mode, but RDMSR works", m->read_off[reg]);
 #undef EACH
 	for (size_t i = 0; i < ARRAY_SIZE(reserved_bits); i++)
-		EXPECT_MSG(t, !m->taken[i], "%s (0x%x): WRMSR with reserved bits: got 0x%llx taken, expected #GP",
-			   reserved_bits[i].name, MSR_FIRST + (uint32_t)reserved_bits[i].reg, (unsigned long long)m->taken[i]);
+		EXPECT_MSG(t, !m->taken[i],
+			   "%s (0x%x): WRMSR with reserved bits: got 0x%llx taken, expected #GP",
+			   reserved_bits[i].name, MSR_FIRST + (uint32_t)reserved_bits[i].reg,
+			   (unsigned long long)m->taken[i]);
 	/* The legal self-IPI was lost or delivered with the mode changes: not judged here. */
 	delivery_fence(t);
 	delivery_due(d, cpu, 0, delivery_count(d, cpu, 0));
@@ -217,9 +220,10 @@ TEST(apic, icr, "64-bit write semantics, reserved bits #GP, delivery status abse
 
 		delivery_due(d, target, 0, 1);
 		REQUIRE_OK(t, cpu_call(cpu, probe_icr, &p, SEC(1)));
-		EXPECT_MSG(t, p.read_back == p.written, "CPU %u: ICR: got 0x%llx, expected 0x%llx as written", cpu,
-			   (unsigned long long)p.read_back, (unsigned long long)p.written);
-		EXPECT_MSG(t, !p.taken, "CPU %u: WRMSR 0x830 with reserved bits: got 0x%llx taken, expected #GP", cpu,
+		EXPECT_MSG(t, p.read_back == p.written, "CPU %u: ICR: got 0x%llx, expected 0x%llx as written",
+			   cpu, (unsigned long long)p.read_back, (unsigned long long)p.written);
+		EXPECT_MSG(t, !p.taken,
+			   "CPU %u: WRMSR 0x830 with reserved bits: got 0x%llx taken, expected #GP", cpu,
 			   (unsigned long long)p.taken);
 		EXPECT_MSG(t, !p.busy, "CPU %u: ICR bit 12, delivery status: got 1, expected 0", cpu);
 		EXPECT_MSG(t, !p.high_half, "CPU %u: WRMSR 0x831: got no fault, expected #GP", cpu);

@@ -194,38 +194,45 @@ TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting;
 			const uint32_t class = p->vector[MID] & 0xf0u;
 
 			EXPECT_MSG(t, p->held[k].tpr == class && p->held[k].cr8 == class >> 4,
-				   "CPU %u: set by %s: got TPR 0x%x CR8 0x%x, expected 0x%x 0x%x", cpu, by, p->held[k].tpr,
-				   p->held[k].cr8, class, class >> 4);
-			EXPECT_MSG(t, p->held[k].ppr == class, "CPU %u: PPR with %s 0x%x: got 0x%x", cpu, by, class,
-				   p->held[k].ppr);
-			EXPECT_MSG(t, !p->held[k].early, "CPU %u: %s does not hold back vector 0x%x", cpu, by, p->vector[MID]);
-			EXPECT_MSG(t, p->held[k].irr, "CPU %u: vector 0x%x held back by %s is not in IRR", cpu, p->vector[MID],
-				   by);
-			EXPECT_MSG(t, p->held[k].late, "CPU %u: vector 0x%x does not come once after %s is lowered", cpu,
+				   "CPU %u: set by %s: got TPR 0x%x CR8 0x%x, expected 0x%x 0x%x", cpu, by,
+				   p->held[k].tpr, p->held[k].cr8, class, class >> 4);
+			EXPECT_MSG(t, p->held[k].ppr == class, "CPU %u: PPR with %s 0x%x: got 0x%x", cpu, by,
+				   class, p->held[k].ppr);
+			EXPECT_MSG(t, !p->held[k].early, "CPU %u: %s does not hold back vector 0x%x", cpu, by,
+				   p->vector[MID]);
+			EXPECT_MSG(t, p->held[k].irr, "CPU %u: vector 0x%x held back by %s is not in IRR",
+				   cpu, p->vector[MID], by);
+			EXPECT_MSG(t, p->held[k].late,
+				   "CPU %u: vector 0x%x does not come once after %s is lowered", cpu,
 				   p->vector[MID], by);
 		}
 		EXPECT_MSG(t, p->isr_in_service, "CPU %u: in its handler the vector is not in ISR", cpu);
-		EXPECT_MSG(t, (p->ppr_in_service & 0xf0) == (p->vector[MID] & 0xf0u), "CPU %u: PPR in service of 0x%x: got 0x%x",
-			   cpu, p->vector[MID], p->ppr_in_service);
-		EXPECT_MSG(t, p->second_irr && !p->second_early,
-			   "CPU %u: the second 0x%x before the first's EOI: got %s, expected it to wait in IRR", cpu,
-			   p->vector[MID], p->second_early ? "it delivered" : "it lost");
-		EXPECT_MSG(t, p->second_late, "CPU %u: the second 0x%x does not come once after the EOI", cpu, p->vector[MID]);
-		EXPECT_MSG(t, !p->isr_after, "CPU %u: 0x%x is still in ISR after its EOI", cpu, p->vector[MID]);
-		EXPECT_MSG(t, p->high_in_mid == 1, "CPU %u: 0x%x in service, 0x%x raised: got %u, expected 1", cpu,
-			   p->vector[MID], p->vector[HIGH], p->high_in_mid);
-		EXPECT_MSG(t, p->low_in_mid == 0, "CPU %u: 0x%x in service, 0x%x raised: got %u, expected 0", cpu,
-			   p->vector[MID], p->vector[LOW], p->low_in_mid);
-		EXPECT_MSG(t, p->mid_isr_after_high, "CPU %u: the EOI of the nested 0x%x ended 0x%x too", cpu, p->vector[HIGH],
+		EXPECT_MSG(t, (p->ppr_in_service & 0xf0) == (p->vector[MID] & 0xf0u),
+			   "CPU %u: PPR in service of 0x%x: got 0x%x", cpu, p->vector[MID],
+			   p->ppr_in_service);
+		EXPECT_MSG(
+			t, p->second_irr && !p->second_early,
+			"CPU %u: the second 0x%x before the first's EOI: got %s, expected it to wait in IRR",
+			cpu, p->vector[MID], p->second_early ? "it delivered" : "it lost");
+		EXPECT_MSG(t, p->second_late, "CPU %u: the second 0x%x does not come once after the EOI", cpu,
 			   p->vector[MID]);
+		EXPECT_MSG(t, !p->isr_after, "CPU %u: 0x%x is still in ISR after its EOI", cpu, p->vector[MID]);
+		EXPECT_MSG(t, p->high_in_mid == 1, "CPU %u: 0x%x in service, 0x%x raised: got %u, expected 1",
+			   cpu, p->vector[MID], p->vector[HIGH], p->high_in_mid);
+		EXPECT_MSG(t, p->low_in_mid == 0, "CPU %u: 0x%x in service, 0x%x raised: got %u, expected 0",
+			   cpu, p->vector[MID], p->vector[LOW], p->low_in_mid);
+		EXPECT_MSG(t, p->mid_isr_after_high, "CPU %u: the EOI of the nested 0x%x ended 0x%x too", cpu,
+			   p->vector[HIGH], p->vector[MID]);
 		for (unsigned i = 0; i < LEVELS; i++) {
 			const uint8_t got = p->three_at + i < LOG_MAX ? p->order[p->three_at + i] : 0;
 
-			EXPECT_MSG(t, got == p->vector[HIGH - i], "CPU %u: three at once, number %u: got 0x%x, expected 0x%x",
-				   cpu, i + 1, got, p->vector[HIGH - i]);
+			EXPECT_MSG(t, got == p->vector[HIGH - i],
+				   "CPU %u: three at once, number %u: got 0x%x, expected 0x%x", cpu, i + 1,
+				   got, p->vector[HIGH - i]);
 		}
-		EXPECT_MSG(t, p->entered == p->three_at + LEVELS, "CPU %u: got %u handlers entered, expected %u", cpu,
-			   p->entered, p->three_at + LEVELS);
+		EXPECT_MSG(t, p->entered == p->three_at + LEVELS,
+			   "CPU %u: got %u handlers entered, expected %u", cpu, p->entered,
+			   p->three_at + LEVELS);
 	}
 	/* MID: two held, two in service, one nested, one of three; LOW and HIGH: one nested, one of three. */
 	for (unsigned cpu = 0; cpu < d->cpus; cpu += step)

@@ -132,8 +132,11 @@ TEST(apic, ipi_storm, "N sent with acknowledgement are N received, all pairs at 
 	for (unsigned i = 0; i < s->senders; i++) {
 		struct sender *me = &s->sender[i];
 
-		*me = (struct sender){.storm = s, .number = i, .cpu = i * s->d->cpus / s->senders, .limit = limit,
-				    .least = s->d->cpus <= SENDERS_MAX ? s->d->cpus : 4};
+		*me = (struct sender){.storm = s,
+				      .number = i,
+				      .cpu = i * s->d->cpus / s->senders,
+				      .limit = limit,
+				      .least = s->d->cpus <= SENDERS_MAX ? s->d->cpus : 4};
 		me->sent = test_alloc(t, sizeof(*me->sent) * s->d->cpus);
 		s->on_cpu[me->cpu] = me;
 		s->number_of[s->d->vector[VECTOR_OF(i)]] = (uint8_t)i;
@@ -154,11 +157,13 @@ TEST(apic, ipi_storm, "N sent with acknowledgement are N received, all pairs at 
 		for (unsigned cpu = 0; cpu < s->d->cpus; cpu++)
 			delivery_due(s->d, cpu, VECTOR_OF(i), me->sent[cpu]);
 		delivery_due(s->d, me->cpu, 0, (uint32_t)me->total);
-		EXPECT_MSG(t, me->total >= (limit ? limit : me->least) && me->acks == me->total, "CPU %u: got %llu acknowledgements of %llu sent", me->cpu,
+		EXPECT_MSG(t, me->total >= (limit ? limit : me->least) && me->acks == me->total,
+			   "CPU %u: got %llu acknowledgements of %llu sent", me->cpu,
 			   (unsigned long long)me->acks, (unsigned long long)me->total);
 		total += me->total;
 	}
 	if (delivery_finish(s->d, "the storm"))
 		test_metric(t, "senders=%u targets=%u unit=1/s n=%llu value=%llu", s->senders, s->d->cpus,
-			    (unsigned long long)(2 * total), (unsigned long long)(2 * total * 1000000 / MAX(took / 1000, 1ull)));
+			    (unsigned long long)(2 * total),
+			    (unsigned long long)(2 * total * 1000000 / MAX(took / 1000, 1ull)));
 }

@@ -183,7 +183,8 @@ static void measure_late(void *arg)
 
 static void not_early(struct t *t, unsigned cpu, const char *what, uint64_t got, uint64_t want)
 {
-	EXPECT_MSG(t, got >= want - want / EARLY, "CPU %u, %s: too early: got %llu ns, expected at least %llu", cpu, what,
+	EXPECT_MSG(t, got >= want - want / EARLY,
+		   "CPU %u, %s: too early: got %llu ns, expected at least %llu", cpu, what,
 		   (unsigned long long)got, (unsigned long long)want);
 }
 
@@ -205,11 +206,14 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 
 		*m = (struct timer){.d = d, .cpu = cpu};
 		REQUIRE_OK(t, cpu_call(cpu, run_timer, m, SEC(4)));
-		EXPECT_MSG(t, m->left_running < UINT32_MAX && m->per_ms, "CPU %u: the timer does not count", cpu);
+		EXPECT_MSG(t, m->left_running < UINT32_MAX && m->per_ms, "CPU %u: the timer does not count",
+			   cpu);
 		not_early(t, cpu, "one-shot", m->one_shot_ns, SHORT);
-		EXPECT_MSG(t, m->periods >= PERIODS, "CPU %u, periodic: got %u, expected at least %u", cpu, m->periods, PERIODS);
+		EXPECT_MSG(t, m->periods >= PERIODS, "CPU %u, periodic: got %u, expected at least %u", cpu,
+			   m->periods, PERIODS);
 		not_early(t, cpu, "periodic, all periods", m->periodic_ns, m->periods * SHORT);
-		EXPECT_MSG(t, m->left_masked == 0, "CPU %u, masked: the count stopped at %u, expected it to run down", cpu,
+		EXPECT_MSG(t, m->left_masked == 0,
+			   "CPU %u, masked: the count stopped at %u, expected it to run down", cpu,
 			   m->left_masked);
 		delivery_due(d, cpu, ONE_SHOT, 1);
 		delivery_due(d, cpu, PERIODIC, m->periods);
@@ -217,7 +221,8 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 		delivery_due(d, cpu, DISARMED, m->slow[DISARMED]);
 		if (cpu_features.tsc_deadline) {
 			not_early(t, cpu, "TSC deadline", m->deadline_ns, SHORT);
-			EXPECT_MSG(t, !m->left_deadline, "CPU %u, TSC deadline: the register is not 0 after it fired", cpu);
+			EXPECT_MSG(t, !m->left_deadline,
+				   "CPU %u, TSC deadline: the register is not 0 after it fired", cpu);
 			delivery_due(d, cpu, DEADLINE, 1);
 			delivery_due(d, cpu, PAST, 1);
 		}
@@ -229,7 +234,8 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 		delivery_check(d, "CPU %u, %u shots of 100 us", cpu, SHOTS);
 		fmt_snprintf(series, sizeof(series), "what=late cpu=%u", cpu);
 		test_metric_ticks(t, series, m->late, SHOTS);
-		test_metric(t, "what=rate cpu=%u unit=1/s n=1 value=%llu", cpu, (unsigned long long)(m->per_ms * 1000));
+		test_metric(t, "what=rate cpu=%u unit=1/s n=1 value=%llu", cpu,
+			    (unsigned long long)(m->per_ms * 1000));
 	}
 	if (!cpu_features.tsc_deadline)
 		test_note(t, "no TSC-deadline mode (CPUID 1 ECX.24=0)");

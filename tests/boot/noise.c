@@ -87,15 +87,17 @@ TEST(boot, noise, "longest TSC gaps while spinning; steal time where the hypervi
 		char series[24];
 
 		REQUIRE_OK(t, cpu_call(cpu, spin, &s, SEC(5)));
-		EXPECT_MSG(t, s.loops >= LOOPS_MIN && s.length >= ns_to_tsc(SPIN), "CPU %u: got %llu loops in %llu ticks", cpu,
-			   (unsigned long long)s.loops, (unsigned long long)s.length);
+		EXPECT_MSG(t, s.loops >= LOOPS_MIN && s.length >= ns_to_tsc(SPIN),
+			   "CPU %u: got %llu loops in %llu ticks", cpu, (unsigned long long)s.loops,
+			   (unsigned long long)s.length);
 		EXPECT_MSG(t, s.longest <= s.length, "CPU %u: a gap longer than the whole run", cpu);
 		fmt_snprintf(series, sizeof(series), "what=gap cpu=%u", cpu);
 		if (s.gaps)
 			test_metric_ticks(t, series, s.gap, s.gaps);
-		test_metric(t, "what=longest cpu=%u unit=ns n=%llu value=%llu", cpu, (unsigned long long)s.loops,
-			    (unsigned long long)tsc_to_ns(s.longest));
+		test_metric(t, "what=longest cpu=%u unit=ns n=%llu value=%llu", cpu,
+			    (unsigned long long)s.loops, (unsigned long long)tsc_to_ns(s.longest));
 	}
 	if (tells)
-		test_metric(t, "what=steal cpu=0 unit=ns n=1 value=%llu", (unsigned long long)(steal_read(&steal) - stolen));
+		test_metric(t, "what=steal cpu=0 unit=ns n=1 value=%llu",
+			    (unsigned long long)(steal_read(&steal) - stolen));
 }

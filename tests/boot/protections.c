@@ -25,7 +25,8 @@ static void read_bits(void *arg)
 {
 	struct bits *b = arg;
 
-	*b = (struct bits){read_cr0(), read_cr4(), rdmsr(MSR_EFER), (uint64_t)(uintptr_t)__builtin_frame_address(0)};
+	*b = (struct bits){read_cr0(), read_cr4(), rdmsr(MSR_EFER),
+			   (uint64_t)(uintptr_t)__builtin_frame_address(0)};
 }
 
 struct walk {
@@ -46,8 +47,8 @@ static bool look_at_leaf(const struct page_leaf *leaf, void *arg)
 			   (unsigned long long)leaf->va, (unsigned long long)leaf->size >> 10,
 			   (unsigned long long)leaf->entry);
 	if (leaf->entry & LEAF_USER)
-		EXPECT_MSG(w->t, false, "page %llx is open to user mode: entry %llx", (unsigned long long)leaf->va,
-			   (unsigned long long)leaf->entry);
+		EXPECT_MSG(w->t, false, "page %llx is open to user mode: entry %llx",
+			   (unsigned long long)leaf->va, (unsigned long long)leaf->entry);
 	return w->leaves < 1000000;
 }
 
@@ -62,8 +63,8 @@ static void look_for_guard(struct t *t, unsigned cpu, const char *which, uint64_
 		va -= PAGE_SIZE;
 		pages++;
 	}
-	EXPECT_MSG(t, pages && pages <= STACK_PAGES_MAX, "CPU %u, %s stack at %llx: no unmapped page below it", cpu,
-		   which, (unsigned long long)sp);
+	EXPECT_MSG(t, pages && pages <= STACK_PAGES_MAX,
+		   "CPU %u, %s stack at %llx: no unmapped page below it", cpu, which, (unsigned long long)sp);
 }
 
 static void call_it(void *arg)
@@ -83,11 +84,12 @@ static void expect_pf(struct t *t, const char *what, void (*fn)(void *), void *a
 {
 	struct trap_info info = {0};
 
-	if (!EXPECT_MSG(t, trap_expect(fn, at, &info) == -EFAULT, "%s at %llx: got no fault, expected #PF", what,
-			(unsigned long long)(uintptr_t)at))
+	if (!EXPECT_MSG(t, trap_expect(fn, at, &info) == -EFAULT, "%s at %llx: got no fault, expected #PF",
+			what, (unsigned long long)(uintptr_t)at))
 		return;
-	EXPECT_MSG(t, info.vector == VEC_PF && info.error == error, "%s: got exception %u error 0x%llx, expected #PF 0x%llx",
-		   what, info.vector, (unsigned long long)info.error, (unsigned long long)error);
+	EXPECT_MSG(t, info.vector == VEC_PF && info.error == error,
+		   "%s: got exception %u error 0x%llx, expected #PF 0x%llx", what, info.vector,
+		   (unsigned long long)info.error, (unsigned long long)error);
 }
 
 /*
@@ -97,7 +99,8 @@ static void expect_pf(struct t *t, const char *what, void (*fn)(void *), void *a
  * stack are not mapped; NX, WP and (where the CPU has them) SMEP and SMAP are on, on every CPU. And it
  * holds in fact: code and constants do not take writes, data does not execute.
  */
-TEST(boot, protections, "NX, WP, SMEP/SMAP where present; no page both writable and executable; stacks and page 0 guarded",
+TEST(boot, protections,
+     "NX, WP, SMEP/SMAP where present; no page both writable and executable; stacks and page 0 guarded",
      NEED_NONE)
 {
 	static const uint32_t constant = 0x12345678;
@@ -122,8 +125,9 @@ TEST(boot, protections, "NX, WP, SMEP/SMAP where present; no page both writable 
 
 	EXPECT_MSG(t, !page_lookup(0, &leaf), "page 0 is mapped: entry %llx", (unsigned long long)leaf.entry);
 	page_walk(look_at_leaf, &w);
-	EXPECT_MSG(t, w.writable && w.executable, "%u leaves, %u writable, %u executable: the walk saw nothing of ours",
-		   w.leaves, w.writable, w.executable);
+	EXPECT_MSG(t, w.writable && w.executable,
+		   "%u leaves, %u writable, %u executable: the walk saw nothing of ours", w.leaves,
+		   w.writable, w.executable);
 
 	expect_pf(t, "writing to code", write_same, (void *)(uintptr_t)write_same, PF_WRITE_RO);
 	expect_pf(t, "writing to a constant", write_same, (void *)(uintptr_t)&constant, PF_WRITE_RO);

@@ -33,7 +33,8 @@ static unsigned online_with(uint32_t id)
  * ACPI 6.5, 5.2.12.2 (local APIC) and 5.2.12.12 (local x2APIC). Those that did not are named; so is a CPU
  * that came and is not in the table. In xAPIC mode the IDs above 254 cannot be started; they are told.
  */
-TEST(boot, smp, "every enabled MADT CPU (types 0 and 9) comes online once; ids match; the others are named", NEED_ACPI)
+TEST(boot, smp, "every enabled MADT CPU (types 0 and 9) comes online once; ids match; the others are named",
+     NEED_ACPI)
 {
 	struct answer *a = test_alloc(t, sizeof(*a) * cpu_count());
 	unsigned listed = 0, unreachable = 0;
@@ -43,8 +44,8 @@ TEST(boot, smp, "every enabled MADT CPU (types 0 and 9) comes online once; ids m
 	on_every_cpu(t, say_who, a, sizeof(*a));
 	for (unsigned i = 0; i < cpu_count(); i++)
 		EXPECT_MSG(t, a[i].answers == 1 && a[i].index == i && a[i].apic == cpus[i]->apic_id,
-			   "CPU %u: got %u answers, from CPU %u with APIC ID 0x%x, expected one with 0x%x", i, a[i].answers,
-			   a[i].index, a[i].apic, cpus[i]->apic_id);
+			   "CPU %u: got %u answers, from CPU %u with APIC ID 0x%x, expected one with 0x%x", i,
+			   a[i].answers, a[i].index, a[i].apic, cpus[i]->apic_id);
 	for (unsigned i = 0; i < acpi.madt.cpu_count; i++) {
 		const struct madt_cpu *m = &acpi.madt.cpu[i];
 
@@ -55,15 +56,17 @@ TEST(boot, smp, "every enabled MADT CPU (types 0 and 9) comes online once; ids m
 			unreachable++;
 			continue;
 		}
-		EXPECT_MSG(t, online_with(m->apic_id) == 1, "APIC ID 0x%x (MADT type %u, UID %u): got online %u times, expected 1",
-			   m->apic_id, m->x2apic ? 9 : 0, m->uid, online_with(m->apic_id));
+		EXPECT_MSG(t, online_with(m->apic_id) == 1,
+			   "APIC ID 0x%x (MADT type %u, UID %u): got online %u times, expected 1", m->apic_id,
+			   m->x2apic ? 9 : 0, m->uid, online_with(m->apic_id));
 	}
 	for (unsigned i = 0; i < cpu_count(); i++) {
 		bool in_table = false;
 
 		for (unsigned k = 0; k < acpi.madt.cpu_count && !in_table; k++)
 			in_table = acpi.madt.cpu[k].enabled && acpi.madt.cpu[k].apic_id == cpus[i]->apic_id;
-		EXPECT_MSG(t, in_table, "CPU %u (APIC ID 0x%x) is online, but not enabled in the MADT", i, cpus[i]->apic_id);
+		EXPECT_MSG(t, in_table, "CPU %u (APIC ID 0x%x) is online, but not enabled in the MADT", i,
+			   cpus[i]->apic_id);
 	}
 	EXPECT_MSG(t, !smp_report.problem, "CPUs: %s", smp_report.problem);
 	EXPECT_EQ(t, smp_report.strangers, 0);

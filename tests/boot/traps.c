@@ -104,7 +104,8 @@ static void raise_all(void *arg)
 
 		if (emulated && exceptions[i].native)
 			continue;
-		if (trap_expect(exceptions[i].raise, (void *)(uintptr_t)exceptions[i].arg, &c->info[i]) == -EFAULT)
+		if (trap_expect(exceptions[i].raise, (void *)(uintptr_t)exceptions[i].arg, &c->info[i]) ==
+		    -EFAULT)
 			c->times[i]++;
 	}
 	c->interrupts_on = irq_enabled();
@@ -122,7 +123,8 @@ TEST(boot, traps, "#DE #BP #UD #GP #PF: right vector, error code and CR2, and go
 
 	emulated = kvm_emulates();
 	if (emulated)
-		test_note(t, "this KVM emulates every instruction and would stop at INT3 and UD2: #BP is left out");
+		test_note(t, "this KVM emulates every instruction and would stop at INT3 and UD2: #BP is "
+			     "left out");
 	on_every_cpu(t, raise_all, c, sizeof(*c));
 	for (unsigned cpu = 0; cpu < cpu_count(); cpu++) {
 		for (unsigned i = 0; i < ARRAY_SIZE(exceptions); i++) {
@@ -135,16 +137,19 @@ TEST(boot, traps, "#DE #BP #UD #GP #PF: right vector, error code and CR2, and go
 					c[cpu].times[i]))
 				continue;
 			EXPECT_MSG(t, got->vector == e->vector && got->error == e->error,
-				   "CPU %u, %s: got exception %u error 0x%llx, expected %u error 0x%llx", cpu, e->name,
-				   got->vector, (unsigned long long)got->error, e->vector,
+				   "CPU %u, %s: got exception %u error 0x%llx, expected %u error 0x%llx", cpu,
+				   e->name, got->vector, (unsigned long long)got->error, e->vector,
 				   (unsigned long long)e->error);
 			if (e->vector == VEC_PF)
-				EXPECT_MSG(t, got->cr2 == e->arg, "CPU %u, %s: CR2: got %llx, expected %llx", cpu, e->name,
-					   (unsigned long long)got->cr2, (unsigned long long)e->arg);
-			/* The instruction itself, or the one after it (#BP); a fetch that faults is there already. */
+				EXPECT_MSG(t, got->cr2 == e->arg, "CPU %u, %s: CR2: got %llx, expected %llx",
+					   cpu, e->name, (unsigned long long)got->cr2,
+					   (unsigned long long)e->arg);
+			/* The instruction itself, or the one after it (#BP); a fetch that faults is there
+			 * already. */
 			const uint64_t at = e->raise == raise_pf_fetch ? e->arg : (uint64_t)(uintptr_t)e->raise;
 
-			EXPECT_MSG(t, got->rip - at < 64, "CPU %u, %s: RIP: got %llx, expected within 64 bytes of %llx", cpu,
+			EXPECT_MSG(t, got->rip - at < 64,
+				   "CPU %u, %s: RIP: got %llx, expected within 64 bytes of %llx", cpu,
 				   e->name, (unsigned long long)got->rip, (unsigned long long)at);
 		}
 		EXPECT_MSG(t, c[cpu].interrupts_on, "CPU %u: interrupts are off after its exceptions", cpu);

@@ -184,8 +184,8 @@ static void hand_over(struct t *t, unsigned cpu, struct handover *h, uint64_t ns
 	}
 	REQUIRE_OK(t, cpu_wait(cpu, SEC(2)));
 	EXPECT_MSG(t, h->rounds && !h->more, "CPU %u: the handover broke off after %u", cpu, h->rounds);
-	EXPECT_MSG(t, !h->backwards, "CPU 0 and CPU %u: got the TSC backwards %u times, by %llu ticks", cpu, h->backwards,
-		   (unsigned long long)h->worst);
+	EXPECT_MSG(t, !h->backwards, "CPU 0 and CPU %u: got the TSC backwards %u times, by %llu ticks", cpu,
+		   h->backwards, (unsigned long long)h->worst);
 }
 
 /*
@@ -196,7 +196,8 @@ static void hand_over(struct t *t, unsigned cpu, struct handover *h, uint64_t ns
  * reads of CPU 0; a stamp is handed to and fro between CPU 0 and up to eight others (the round trip
  * bounds how far the two can be apart).
  */
-TEST(boot, tsc, "the TSC runs at the calibrated rate against a second clock, never backwards within or across CPUs",
+TEST(boot, tsc,
+     "the TSC runs at the calibrated rate against a second clock, never backwards within or across CPUs",
      NEED_NONE)
 {
 	const unsigned n = cpu_count();
@@ -207,8 +208,8 @@ TEST(boot, tsc, "the TSC runs at the calibrated rate against a second clock, nev
 
 	on_every_cpu(t, read_often, s, sizeof(*s));
 	for (unsigned i = 0; i < n; i++)
-		EXPECT_MSG(t, !s[i].backwards, "CPU %u: got the TSC backwards %u times, by %llu ticks", i, s[i].backwards,
-			   (unsigned long long)s[i].worst);
+		EXPECT_MSG(t, !s[i].backwards, "CPU %u: got the TSC backwards %u times, by %llu ticks", i,
+			   s[i].backwards, (unsigned long long)s[i].worst);
 	for (unsigned i = 1; i < n; i++)
 		read_in_turn(t, i);
 	for (unsigned i = 1; i <= partners; i++) {

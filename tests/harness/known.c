@@ -122,12 +122,17 @@ static const struct {
 	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
 	  qemu_amdvi},
 	 "*fault: got none recorded*"},
+	{{"msi.physical ir.enable ir.msi_physical ir.msi_cluster ir.not_present ir.out_of_range ir.wrong_source "
+	  "ir.compat_blocked ir.update", ACCEL_KVM, 900, 9999,
+	  "QEMU ivshmem with amd-iommu under KVM: MSI-X enabled before all its entries are remappable never fires "
+	  "(ivshmem_enable_irqfd(); seen on 10.0 and 11.1)", qemu_amdvi},
+	 "*ivshmem MSI-X remapped*"},
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
 	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
-	  "kvm_update_msi_routes_all() drops the error (seen on 10.0)", NULL},
+	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels", ACCEL_UNKNOWN, 900, 9999,

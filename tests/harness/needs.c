@@ -9,14 +9,19 @@ static bool any_exerciser(uint32_t caps) { return test_next_exerciser(NULL, NULL
 /* A working unit that has what ok() asks for, in front of an exerciser with these caps. */
 static const char *unit_with(bool (*ok)(const struct iommu *), uint32_t caps, const char *lacks, const char *alone)
 {
-	bool some = false;
+	bool some = false, works = false;
 
 	if (iommu_count == 0)
 		return "no IOMMU (no DMAR, IVRS or VIOT table)";
 	for (unsigned i = 0; i < iommu_count; i++)
-		some |= ok(&iommus[i]) && !iommus[i].broken;
+		if (ok(&iommus[i])) {
+			some = true;
+			works |= !iommus[i].broken;
+		}
 	if (!some)
 		return lacks;
+	if (!works)
+		return "the IOMMU stopped answering (the # env note says how)";
 	FOR_EACH_EXERCISER(NULL, ex, caps) {
 		const struct iommu *u = iommu_of(ex->dev);
 

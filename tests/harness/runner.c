@@ -223,6 +223,7 @@ static void report(struct t *t)
 		/* fall through */
 	default:
 		counts.failed++;
+		log_line("# claim %s", t->test->claim);
 		log_line("not ok %u - %s", t->number, name);
 		break;
 	}

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "kernel/power.h"
+#include "kernel/boot.h"
 #include "tests/harness/test.h"
-
-/* Everything from the plan to the verdict line. */
-enum end_outcome run_all(void);
 
 /* ---- inside the harness ---- */
 #define TEST_CLEANUPS 64

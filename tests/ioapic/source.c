@@ -71,14 +71,17 @@ static uint8_t pit_status(void)
 	return inb(PIT_CH0);
 }
 
-void pit_pulse(void)
+static void pit_load(uint16_t count)
 {
-	const uint16_t count = (uint16_t)(PIT_HZ / (SEC(1) / PIT_SOON));
-
 	pic_disable(); /* forgets the last one: see pit_signalled() */
 	outb(PIT_CMD, CMD_ONE_SHOT);
 	outb(PIT_CH0, (uint8_t)count);
 	outb(PIT_CH0, (uint8_t)(count >> 8));
+}
+
+void pit_pulse(void)
+{
+	pit_load((uint16_t)(PIT_HZ / (SEC(1) / PIT_SOON)));
 }
 
 /*
@@ -91,11 +94,14 @@ bool pit_signalled(void)
 	return (pit_status() & STATUS_OUT) && (inb(PIC1_CMD) & 1);
 }
 
-/* Mode 0 without a count: OUT low, and nothing happens. */
-static void pit_close(void *arg)
+/*
+ * OUT goes low, and stays so for 55 ms: until then the next pulse is loaded. A control word alone is not
+ * enough: QEMU lets the square wave of the reset state finish.
+ */
+static void pit_quiet(void *arg)
 {
 	(void)arg;
-	outb(PIT_CMD, CMD_ONE_SHOT);
+	pit_load(UINT16_MAX);
 }
 
 struct pin *pit_open(struct t *t, const char **why)
@@ -108,12 +114,12 @@ struct pin *pit_open(struct t *t, const char **why)
 	if (!p)
 		return NULL;
 	p->route = r;
-	outb(PIT_CMD, CMD_ONE_SHOT);
+	pit_quiet(NULL);
 	*why = "no PIT: channel 0 does not take a mode";
 	if ((pit_status() & STATUS_MODE) != CMD_ONE_SHOT)
 		return NULL;
 	test_cleanup(t, pin_close, p);
-	test_cleanup(t, pit_close, p);
+	test_cleanup(t, pit_quiet, p);
 	return p;
 }
 
@@ -138,7 +144,6 @@ static struct {
 	volatile uint8_t *regs;
 	unsigned timer;
 	uint64_t config, timer_config, period_fs;
-	bool is_open;            /* in this test: config and timer_config are as they were before it */
 } hpet;
 
 static uint64_t hpet_r(unsigned reg) { return mmio_r64(hpet.regs + reg); }
@@ -147,7 +152,6 @@ static void hpet_w(unsigned reg, uint64_t v) { mmio_w64(hpet.regs + reg, v); }
 static void hpet_close(void *arg)
 {
 	(void)arg;
-	hpet.is_open = false;
 	hpet_w(HPET_TIMER(hpet.timer), hpet.timer_config & ~TIMER_INT_ENABLE);
 	hpet_w(HPET_STATUS, BIT64(hpet.timer));
 	hpet_w(HPET_CONFIG, hpet.config);
@@ -196,23 +200,24 @@ struct pin *hpet_open(struct t *t, bool level, const char **why)
 	p = hpet_pin(t, cap >> 8 & 31, BIT64(32) - BIT64(HPET_GSI_FIRST));
 	if (!p && cpu_features.accel != ACCEL_KVM) {
 		/*
-		 * PIIX: the PIT's pin is all there is; OUT low, it does not disturb. Not under KVM: QEMU routes
-		 * no GSI 2 into the kernel's I/O APIC (kvm_pc_setup_irq_routing()).
+		 * PIIX: the PIT's pin is all there is; its one shot over, it does not disturb. Not under KVM: QEMU
+		 * routes no GSI 2 into the kernel's I/O APIC (kvm_pc_setup_irq_routing()).
 		 */
-		outb(PIT_CMD, CMD_ONE_SHOT);
 		p = hpet_pin(t, cap >> 8 & 31, BIT64(ioapic_isa_gsi(0, &(struct irq_route){0}) & 31));
+		if (p) {
+			ioapic_rte_write(p->io, p->pin, RTE_MASKED);
+			pit_pulse();
+			(void)WAIT_FOR(pit_signalled(), SEC(1));
+		}
 	}
 	if (!p)
 		return NULL;
 	/* The HPET drives its pins active high (2.3.9.2.2, as chipsets and QEMU do for both triggers). */
 	p->route = (struct irq_route){.level = level};
 	test_cleanup(t, pin_close, p);
-	if (!hpet.is_open) {
-		hpet.config = hpet_r(HPET_CONFIG);
-		hpet.timer_config = hpet_r(HPET_TIMER(hpet.timer));
-		test_cleanup(t, hpet_close, NULL);
-		hpet.is_open = true;
-	}
+	hpet.config = hpet_r(HPET_CONFIG);
+	hpet.timer_config = hpet_r(HPET_TIMER(hpet.timer));
+	test_cleanup(t, hpet_close, NULL);
 	hpet_w(HPET_TIMER(hpet.timer), (hpet.timer_config & ~(TIMER_INT_ENABLE | TIMER_LEVEL | TIMER_PERIODIC |
 							       TIMER_ROUTE | TIMER_FSB)) |
 				       FIELD_PREP(TIMER_ROUTE, (uint64_t)p->gsi) | (level ? TIMER_LEVEL : 0));

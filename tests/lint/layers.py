@@ -7,9 +7,9 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Who may include what; the first prefix that matches a file decides. kernel/main.c is the list of
-# initialisation and sees everything.
+# initialisation and sees the drivers.
 LAYERS = [
-    ("kernel/main.c", ("",)),
+    ("kernel/main.c", ("kernel/", "drivers/")),
     ("kernel/lib/", ("kernel/lib/",)),
     ("kernel/", ("kernel/", "boot/")),
     ("boot/", ("boot/", "kernel/lib/")),

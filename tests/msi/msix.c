@@ -56,13 +56,14 @@ static void held_and_released(struct irq_source *s, struct delivery *d, unsigned
 
 	irq_source_aim(s, d, index, cpu, 0);
 	irq_expect_one(s, d, index, cpu, 0);
-	EXPECT_MSG(d->t, !msix_pending(&ex->msix, index), "%s, entry %u: pending bit: got 1 before anything was masked",
-		   irq_source_name(s), index);
+	EXPECT_MSG(d->t, !msix_pending(&ex->msix, index),
+		   "%s, entry %u: pending bit: got 1 before anything was masked", irq_source_name(s), index);
 
 	set_mask(ex, index, function, true);
 	irq_source_raise(s, index);
 	EXPECT_MSG(d->t, WAIT_FOR(msix_pending(&ex->msix, index), SEC(1)),
-		   "%s, entry %u, masked %s and raised: pending bit: got 0, expected 1", irq_source_name(s), index, how);
+		   "%s, entry %u, masked %s and raised: pending bit: got 0, expected 1", irq_source_name(s),
+		   index, how);
 	delivery_window();
 	delivery_check(d, "%s, entry %u, masked %s", irq_source_name(s), index, how);
 
@@ -70,8 +71,8 @@ static void held_and_released(struct irq_source *s, struct delivery *d, unsigned
 	set_mask(ex, index, function, false);
 	delivery_check(d, "%s, entry %u, unmasked again %s", irq_source_name(s), index, how);
 	EXPECT_MSG(d->t, !msix_pending(&ex->msix, index),
-		   "%s, entry %u, delivered after unmasking %s: pending bit: got 1, expected 0", irq_source_name(s),
-		   index, how);
+		   "%s, entry %u, delivered after unmasking %s: pending bit: got 1, expected 0",
+		   irq_source_name(s), index, how);
 	irq_source_ack(s, index);
 	irq_expect_one(s, d, index, cpu, 0);
 }
@@ -81,7 +82,8 @@ static void held_and_released(struct irq_source *s, struct delivery *d, unsigned
  * once and the bit is clear. The Function Mask does the same to all entries. PCI 3.0, 6.8.2.9 and
  * 6.8.3.4. Lost here means that a driver hangs, doubled means that it sees ghosts.
  */
-TEST(msix, mask_pba, "masked: PBA bit set, nothing arrives; unmask: arrives once, bit clear; function mask likewise",
+TEST(msix, mask_pba,
+     "masked: PBA bit set, nothing arrives; unmask: arrives once, bit clear; function mask likewise",
      NEED_EX_MSIX)
 {
 	struct delivery *d = delivery_open(t, 1);

@@ -73,8 +73,8 @@ TEST(msi, storm, "N raised with acknowledgement are N received", NEED_EX_IRQ)
 			raised = storm(s, d, cpu, n, slice);
 			took = tsc_to_ns(tsc_read() - t0);
 			if (delivery_finish(d, "%s, %u raised", irq_source_name(s), raised))
-				test_metric(t, "dev=" PRIRID " via=%s unit=1/s n=%u value=%llu", RIDARG(ex->dev->rid),
-					    via_name(via), raised,
+				test_metric(t, "dev=" PRIRID " via=%s unit=1/s n=%u value=%llu",
+					    RIDARG(ex->dev->rid), via_name(via), raised,
 					    (unsigned long long)(raised * SEC(1) / MAX(took, 1ull)));
 			irq_source_close(s);
 			shown++;
@@ -131,8 +131,9 @@ TEST(msi, latency, "raise to handler, each mode", NEED_EX_IRQ)
 
 	FOR_EACH_IRQ_EXERCISER(t, ex)
 		for (enum irq_via via = 0; via < IRQ_VIA_COUNT; via++) {
-			const bool logical = via == IRQ_REMAPPED ? apic_policy.cluster || apic_mode == APIC_XAPIC
-								 : apic_mode == APIC_XAPIC;
+			const bool logical = via == IRQ_REMAPPED
+						     ? apic_policy.cluster || apic_mode == APIC_XAPIC
+						     : apic_mode == APIC_XAPIC;
 			const char *why;
 			struct irq_source *s = irq_source_open(t, ex, via, &why);
 

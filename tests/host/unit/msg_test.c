@@ -112,7 +112,8 @@ static void one_compat(enum msg_reach reach, const struct irq_route *r)
 
 static void compat(void)
 {
-	static const uint32_t high[] = {0x8000, 0x8001, 0xffff, 0x10000, 0x10001, 0x20004, 0xffff0001, 0xffffffff};
+	static const uint32_t high[] = {0x8000,  0x8001,  0xffff,     0x10000,
+					0x10001, 0x20004, 0xffff0001, 0xffffffff};
 
 	for (unsigned m = 0; m < N(reaches); m++) {
 		msg_set_reach(reaches[m]);
@@ -138,9 +139,12 @@ static void compat(void)
 static void remappable(void)
 {
 	for (uint32_t i = 0; i < 0x10000; i++) {
-		const struct irq_route r = {.dest = ~i, .mode = i & 8 ? IRQ_LOGICAL : IRQ_PHYSICAL,
-					    .delivery = deliveries[i % N(deliveries)], .vector = (uint8_t)(i * 7),
-					    .level = i & 1, .active_low = i & 2};
+		const struct irq_route r = {.dest = ~i,
+					    .mode = i & 8 ? IRQ_LOGICAL : IRQ_PHYSICAL,
+					    .delivery = deliveries[i % N(deliveries)],
+					    .vector = (uint8_t)(i * 7),
+					    .level = i & 1,
+					    .active_low = i & 2};
 		struct msi_msg m = {.addr = ~0ull, .data = ~0u};
 		uint64_t e;
 
@@ -176,7 +180,8 @@ static void icr_and_ldr(void)
 						    .mode = v & 256 ? IRQ_LOGICAL : IRQ_PHYSICAL,
 						    .vector = (uint8_t)v, .level = true, .active_low = true};
 
-			CHECK_EQ(msg_icr_command(&r), (v & 255) + deliveries[d] * 256u + (v & 256 ? 2048u : 0) + 16384u);
+			CHECK_EQ(msg_icr_command(&r),
+				 (v & 255) + deliveries[d] * 256u + (v & 256 ? 2048u : 0) + 16384u);
 		}
 	for (uint32_t id = 0; id < 0x100000; id++)
 		if (x2apic_ldr(id) != (id / 16) * 65536 + (1u << (id % 16)))
@@ -199,8 +204,10 @@ static void literals(void)
 						.vector = 0x50}, &m, NULL), 0);
 	CHECK_EQ(m.addr, 0xfee0f00c);
 	CHECK_EQ(m.data, 0x150);
-	CHECK_EQ(msg_ioapic_compat(&(struct irq_route){.dest = 3, .vector = 0x33, .level = true, .active_low = true},
-				   true, &e, NULL), 0);
+	CHECK_EQ(msg_ioapic_compat(
+			 &(struct irq_route){.dest = 3, .vector = 0x33, .level = true, .active_low = true},
+			 true, &e, NULL),
+		 0);
 	CHECK_EQ(e, 0x030000000001a033ull);
 	msg_vtd_remappable(0x8005, true, &m);
 	CHECK_EQ(m.addr, 0xfee000bc);
