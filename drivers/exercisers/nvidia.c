@@ -126,7 +126,7 @@ bool nvidia_ptimer(struct nvidia *g, struct nvidia_time *out)
 		again = nv_r32(g, NV_PTIMER_TIME_1);
 		if (g->died || high == ~0u || low == ~0u)
 			return false;
-		if ((high & NV_PRI_ERROR_MASK) == NV_PRI_ERROR)
+		if (nvidia_pri_error(high) || nvidia_pri_error(low))
 			return false;
 		out->ns = (uint64_t)(high & NV_PTIMER_TIME_1_NSEC) << 32 | (low & NV_PTIMER_TIME_0_NSEC);
 		if (high == again)
@@ -139,7 +139,7 @@ bool nvidia_has_window(const struct nvidia *g)
 {
 	const unsigned arch = g->id.arch;
 
-	return g->id.kind == NVIDIA_REAL && nvidia_arch_name(arch) && arch <= NVIDIA_AMPERE &&
+	return g->id.kind == NVIDIA_REAL && g->kind == NVIDIA_REAL && nvidia_arch_name(arch) && arch <= NVIDIA_AMPERE &&
 	       (arch < NVIDIA_AMPERE || g->id.chip == 0x170) &&
 	       g->regs_size >= NV_PRAMIN + NV_PRAMIN_SIZE;
 }
@@ -399,6 +399,7 @@ static int nvidia_open(struct exerciser *ex)
 		return -ENOMEM;
 	g->ex = ex;
 	g->dev = ex->dev;
+	ex->dma_mask = BIT64(40) - 1; /* the window's */
 	open_messages(ex);
 	if (!bar->size || bar->io)
 		return silent(g, "it has no BAR0 of memory");
@@ -414,11 +415,16 @@ static int nvidia_open(struct exerciser *ex)
 		return silent(g, nvidia_dead_answer(boot_0));
 	}
 	boot_1 = raw_read(g, NV_PMC_BOOT_1);
-	if (nvidia_access_worst_ns(g) < NVIDIA_STALL)
+	if (nvidia_access_worst_ns(g) < NVIDIA_STALL) {
 		boot_42 = nv_r32(g, NV_PMC_BOOT_42);
+		g->unposted = nvidia_pri_error(nv_r32(g, NV_PTIMER_TIME_0));
+	}
 	g->id = nvidia_identify(boot_0, boot_1, boot_42);
 	g->ladder.io = (struct nvidia_io){nv_r32, nv_w32, nv_w8, g};
-	g->ladder.plan = nvidia_plan(g->id.kind, g->id.arch);
+	g->kind = nvidia_shape_kind(&(struct nvidia_shape){
+		.device = ex->dev->device, .subvendor = ex->dev->subvendor, .subdevice = ex->dev->subdevice,
+		.pcie = ex->dev->cap_pcie, .msix = ex->dev->cap_msix, .pin = ex->dev->int_pin});
+	g->ladder.plan = nvidia_plan(g->kind, g->id.arch);
 	/* Under a hypervisor its message is an eventfd of the host's, and no write of its own. */
 	ex->irq_by_host = cpu_features.accel != ACCEL_BARE;
 	pci_set_command(ex->dev, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_OFF, 0);

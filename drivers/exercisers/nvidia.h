@@ -29,6 +29,8 @@ struct nvidia {
 	uint64_t regs_size;
 	const char *silent;       /* why its registers say nothing, or NULL: the rest below is then not filled */
 	struct nvidia_id id;
+	enum nvidia_kind kind;    /* BOOT_1's, or where configuration space contradicts it, that one's */
+	bool unposted;            /* its timer answers with a PRI error: no VBIOS has started it */
 	struct nvidia_ladder ladder;
 	bool ladder_tried;
 	struct nvidia_trial trial;

@@ -38,13 +38,18 @@ const char *nvidia_arch_name(unsigned arch)
 	}
 }
 
+bool nvidia_pri_error(uint32_t v)
+{
+	return (v & NV_PRI_ERROR_MASK) == NV_PRI_ERROR;
+}
+
 const char *nvidia_dead_answer(uint32_t boot_0)
 {
 	if (boot_0 == ~0u)
 		return "BAR0 reads all ones";
 	if (boot_0 == 0)
 		return "BAR0 reads zero";
-	if ((boot_0 & NV_PRI_ERROR_MASK) == NV_PRI_ERROR)
+	if (nvidia_pri_error(boot_0))
 		return "BAR0 answers 0xbadf….: a GPU that was never started (POSTed)";
 	return NULL;
 }
@@ -119,6 +124,15 @@ const struct nvidia_profile *nvidia_profile(uint16_t device, uint16_t subvendor,
 		if (p40[i].subdevice == subdevice)
 			return &p40[i].p;
 	return NULL;
+}
+
+enum nvidia_kind nvidia_shape_kind(const struct nvidia_shape *s)
+{
+	if (nvidia_profile(s->device, s->subvendor, s->subdevice))
+		return NVIDIA_PARAVIRTUAL;
+	if (s->msix && !s->pin)
+		return NVIDIA_VF;
+	return s->pcie ? NVIDIA_REAL : NVIDIA_PARAVIRTUAL;
 }
 
 const struct nvidia_bar *nvidia_bar_expected(enum nvidia_kind kind, unsigned arch, unsigned bar)

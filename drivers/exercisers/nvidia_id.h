@@ -32,6 +32,14 @@ struct nvidia_id {
 };
 /* From the three registers. */
 struct nvidia_id nvidia_identify(uint32_t boot_0, uint32_t boot_1, uint32_t boot_42);
+/*
+ * The kind that configuration space shows, whatever BOOT_1 says [I]: a profile's subsystem is a mediated
+ * vGPU's; MSI-X without a pin is a virtual function's; without a PCI Express capability it is no board.
+ */
+struct nvidia_shape { uint16_t device, subvendor, subdevice; bool pcie, msix, pin; };
+enum nvidia_kind nvidia_shape_kind(const struct nvidia_shape *);
+/* Answers of a unit without power or clock. */
+bool nvidia_pri_error(uint32_t);
 /* No chip answers so: all ones, zero, or a PRI error. A sentence, or NULL. */
 const char *nvidia_dead_answer(uint32_t boot_0);
 

@@ -83,7 +83,7 @@ static void wr(const struct nvidia_ladder *l, uint32_t off, uint32_t v) { l->io.
 
 static bool answered(uint32_t v)
 {
-	return v != ~0u && (v & NV_PRI_ERROR_MASK) != NV_PRI_ERROR;
+	return v != ~0u && !nvidia_pri_error(v);
 }
 
 /* A rung of PMC's: where it is enabled and pending in its unit, and its bit in PMC_INTR. */

@@ -24,28 +24,79 @@ enum {
 
 static const struct kind kinds[] = {
 	{
-		.name = "p40-2a-mdev", .text = "GRID P40-2A (nvidia-55): paravirtual vGPU",
-		.vendor = 0x10de, .device = 0x1b38, .sub_vendor = 0x10de, .sub_device = 0x11f1, .revision = 0xa1, .pin = 1,
-		.bar = { { BAR_MEM32, 16 * MiB }, { BAR_MEM64_PREF, 256 * MiB }, { BAR_NONE, 0 }, { BAR_MEM64, 32 * MiB } },
-		.first_cap = 0xd0, .vendor_cap = 0xd0, .msi = 0x68,
-		.chip = 0x132, .other_chip = 0x136, .boot1 = 1,
-		.absent = 0,              /* [I] the host's daemon answers, not a bus */
-	}, {
+		.name = "p40-2a-mdev",
+		.text = "GRID P40-2A (nvidia-55): paravirtual vGPU",
+		.vendor = 0x10de,
+		.device = 0x1b38,
+		.sub_vendor = 0x10de,
+		.sub_device = 0x11f1,
+		.revision = 0xa1,
+		.pin = 1,
+		.bar = {{BAR_MEM32, 16 * MiB},
+			{BAR_MEM64_PREF, 256 * MiB},
+			{BAR_NONE, 0},
+			{BAR_MEM64, 32 * MiB}},
+		.first_cap = 0xd0,
+		.vendor_cap = 0xd0,
+		.msi = 0x68,
+		.chip = 0x132,
+		.other_chip = 0x136,
+		.boot1 = 1,
+		.absent = 0, /* [I] the host's daemon answers, not a bus */
+	},
+	{
 		/* The PCI ID is a GeForce GTX 1080 Ti's. */
-		.name = "gp102", .text = "a physical GP102",
-		.vendor = 0x10de, .device = 0x1b06, .sub_vendor = 0x10de, .sub_device = 0x120f, .revision = 0xa1, .pin = 1,
-		.bar = { { BAR_MEM32, 16 * MiB }, { BAR_MEM64_PREF, 256 * MiB }, { BAR_NONE, 0 }, { BAR_MEM64_PREF, 32 * MiB },
-			 { BAR_NONE, 0 }, { BAR_IO, 128 } },
-		.rom = 64 * KiB, .first_cap = 0x60, .pm = 0x60, .msi = 0x68, .pcie = 0x78,
-		.chip = 0x132, .other_chip = 0x136, .boot1 = 0, .absent = 0xbadf5040,
-	}, {
-		/* A VF's BAR0 is 256 KiB: NVIDIA's open kernel modules say so; the MSI-X table and PBA are where
-		 * NVIDIA's dev_vm manual has them. */
-		.name = "tu-vf", .text = "an SR-IOV virtual function of a Turing GPU",
-		.vendor = 0x10de, .device = 0x1eb8, .sub_vendor = 0x10de, .sub_device = 0x0000, .revision = 0xa1, .pin = 0,
-		.bar = { { BAR_MEM32, 256 * KiB }, { BAR_MEM64_PREF, 256 * MiB }, { BAR_NONE, 0 }, { BAR_MEM64_PREF, 32 * MiB } },
-		.first_cap = 0x40, .pcie = 0x40, .msix = 0x7c, .vectors = 6, .msix_table = 0x10000, .msix_pba = 0x20000,
-		.chip = 0x164, .other_chip = 0x166, .boot1 = 2, .turing = true, .tree = 0, .absent = 0xbadf5040,
+		.name = "gp102",
+		.text = "a physical GP102",
+		.vendor = 0x10de,
+		.device = 0x1b06,
+		.sub_vendor = 0x10de,
+		.sub_device = 0x120f,
+		.revision = 0xa1,
+		.pin = 1,
+		.bar = {{BAR_MEM32, 16 * MiB},
+			{BAR_MEM64_PREF, 256 * MiB},
+			{BAR_NONE, 0},
+			{BAR_MEM64_PREF, 32 * MiB},
+			{BAR_NONE, 0},
+			{BAR_IO, 128}},
+		.rom = 64 * KiB,
+		.first_cap = 0x60,
+		.pm = 0x60,
+		.msi = 0x68,
+		.pcie = 0x78,
+		.chip = 0x132,
+		.other_chip = 0x136,
+		.boot1 = 0,
+		.absent = 0xbadf5040,
+	},
+	{
+		/* A VF's BAR0 is 256 KiB: NVIDIA's open kernel modules say so; the MSI-X table and PBA are
+		 * where NVIDIA's dev_vm manual has them. */
+		.name = "tu-vf",
+		.text = "an SR-IOV virtual function of a Turing GPU",
+		.vendor = 0x10de,
+		.device = 0x1eb8,
+		.sub_vendor = 0x10de,
+		.sub_device = 0x0000,
+		.revision = 0xa1,
+		.pin = 0,
+		.bar = {{BAR_MEM32, 256 * KiB},
+			{BAR_MEM64_PREF, 256 * MiB},
+			{BAR_NONE, 0},
+			{BAR_MEM64_PREF, 32 * MiB}},
+		.first_cap = 0x40,
+		.pcie = 0x40,
+		.msix = 0x7c,
+		.vectors = 6,
+		.msix_table = 0x10000,
+		.msix_pba = 0x20000,
+		.chip = 0x164,
+		.other_chip = 0x166,
+		.boot1 = 2,
+		.turing = true,
+		.tree = 0,
+		.absent = 0xbadf5040,
 	},
 };
 
@@ -133,7 +184,7 @@ static void init_caps(struct config *c, const struct kind *k, const struct break
 	}
 	if (k->pcie) {
 		link_cap(c, &tail, k->pcie, CAP_PCIE);
-		put(c, k->pcie + 2u, 2, k->boot1 == 2 ? 0x0002 : 0x0012, 0); /* version 2, (legacy) endpoint */
+		put(c, k->pcie + 2u, 2, k->boot1 == 2 ? 0x0002 : 0x0012, 0); /* (legacy) endpoint */
 		put(c, k->pcie + 4u, 4, 0x00008001, 0);      /* 256-byte payload, role-based errors, no FLR */
 		put(c, k->pcie + 8u, 2, 0x2810, 0x7fff);
 		put(c, k->pcie + 12u, 4, 0x00000103, 0);     /* x16, 8 GT/s */
@@ -160,7 +211,8 @@ void config_init(struct config *c, const struct kind *k, const struct breaks *br
 		io |= k->bar[n].type == BAR_IO;
 	put(c, 0, 2, k->vendor, 0);
 	put(c, 2, 2, k->device, 0);
-	put(c, CFG_COMMAND, 2, 0, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_DISABLE | (io ? COMMAND_IO : 0));
+	put(c, CFG_COMMAND, 2, 0,
+	    COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_DISABLE | (io ? COMMAND_IO : 0));
 	put(c, CFG_STATUS, 2, STATUS_CAP, 0);
 	c->w1c[CFG_STATUS + 1] = STATUS_W1C >> 8;
 	put(c, CFG_REVISION, 1, k->revision, 0);
@@ -195,7 +247,8 @@ void config_write(struct config *c, unsigned off, const void *buf, size_t n)
 
 void config_intx_status(struct config *c, bool asserted)
 {
-	c->bytes[CFG_STATUS] = (uint8_t)((c->bytes[CFG_STATUS] & ~STATUS_INTX) | (asserted ? STATUS_INTX : 0));
+	c->bytes[CFG_STATUS] =
+		(uint8_t)((c->bytes[CFG_STATUS] & ~STATUS_INTX) | (asserted ? STATUS_INTX : 0));
 }
 
 bool config_bus_master(const struct config *c)

@@ -3,8 +3,8 @@
 
 /*
  * What of the machine's memory the device may reach: the client's DMA_MAP table. Under a virtual IOMMU it is
- * the IOMMU's mappings, addresses being IOVAs. Data goes by pread and pwrite: a client that cuts its file short
- * costs an error, not a SIGBUS.
+ * the IOMMU's mappings, addresses being IOVAs. Data goes by pread and pwrite: a client that cuts its file
+ * short costs an error, not a SIGBUS.
  */
 
 #include <stdbool.h>

@@ -17,8 +17,8 @@
 #define UNPOSTED 0xbadf1100u
 #define TIME_MASK 0x1fffffffffffffffull   /* TIME_1 has 29 bits */
 
-void gpu_init(struct gpu *g, const struct kind *k, const struct breaks *brk, const struct gpu_ops *ops, void *ctx,
-	      uint64_t clock_start)
+void gpu_init(struct gpu *g, const struct kind *k, const struct breaks *brk, const struct gpu_ops *ops,
+	      void *ctx, uint64_t clock_start)
 {
 	memset(g, 0, sizeof(*g));
 	g->kind = k;
@@ -206,7 +206,8 @@ static void write_tree(struct gpu *g, uint32_t off, uint32_t value)
 		g->top_en |= value;
 	else if (off == NV_CPU_INTR_TOP_EN_CLEAR)
 		g->top_en &= ~value;
-	else if (off == NV_CPU_INTR_LEAF_TRIGGER && vector < 32 * NV_LEAVES && !broken(g->brk, BRK_NO_TRIGGER))
+	else if (off == NV_CPU_INTR_LEAF_TRIGGER && vector < 32 * NV_LEAVES &&
+		 !broken(g->brk, BRK_NO_TRIGGER))
 		g->leaf[vector / 32] |= 1u << vector % 32;
 }
 

@@ -15,18 +15,38 @@
 
 /* Registers, with the names of NVIDIA's manuals. */
 enum {
-	NV_PMC_BOOT_0 = 0x0, NV_PMC_BOOT_1 = 0x4, NV_PMC_BOOT_42 = 0xa00,
-	NV_PMC_INTR = 0x100, NV_PMC_INTR_EN = 0x140, NV_PMC_INTR_EN_SET = 0x160, NV_PMC_INTR_EN_CLEAR = 0x180,
-	NV_PMC_INTR_SW = 0x1a0, NV_PMC_OUTPUTS = 2,
-	NV_PBUS_INTR_0 = 0x1100, NV_PBUS_INTR_EN_0 = 0x1140, NV_PBUS_SW_INTR_0 = 0x1150, NV_PBUS_BAR0_WINDOW = 0x1700,
-	NV_PTIMER_INTR_0 = 0x9100, NV_PTIMER_INTR_EN_0 = 0x9140, NV_PTIMER_TIME_0 = 0x9400, NV_PTIMER_TIME_1 = 0x9410,
+	NV_PMC_BOOT_0 = 0x0,
+	NV_PMC_BOOT_1 = 0x4,
+	NV_PMC_BOOT_42 = 0xa00,
+	NV_PMC_INTR = 0x100,
+	NV_PMC_INTR_EN = 0x140,
+	NV_PMC_INTR_EN_SET = 0x160,
+	NV_PMC_INTR_EN_CLEAR = 0x180,
+	NV_PMC_INTR_SW = 0x1a0,
+	NV_PMC_OUTPUTS = 2,
+	NV_PBUS_INTR_0 = 0x1100,
+	NV_PBUS_INTR_EN_0 = 0x1140,
+	NV_PBUS_SW_INTR_0 = 0x1150,
+	NV_PBUS_BAR0_WINDOW = 0x1700,
+	NV_PTIMER_INTR_0 = 0x9100,
+	NV_PTIMER_INTR_EN_0 = 0x9140,
+	NV_PTIMER_TIME_0 = 0x9400,
+	NV_PTIMER_TIME_1 = 0x9410,
 	NV_PTIMER_ALARM_0 = 0x9420,
 	NV_CONFIG_MIRROR = 0x88000,
-	NV_PRAMIN = 0x700000, NV_PRAMIN_SIZE = 0x100000,
+	NV_PRAMIN = 0x700000,
+	NV_PRAMIN_SIZE = 0x100000,
 	/* The Turing tree and a VF's clock, from the tree's base. */
-	NV_CPU_INTR_LEAF = 0x1000, NV_CPU_INTR_LEAF_EN_SET = 0x1200, NV_CPU_INTR_LEAF_EN_CLEAR = 0x1400, NV_LEAVES = 8,
-	NV_CPU_INTR_TOP = 0x1600, NV_CPU_INTR_TOP_EN_SET = 0x1608, NV_CPU_INTR_TOP_EN_CLEAR = 0x1610,
-	NV_CPU_INTR_LEAF_TRIGGER = 0x1640, NV_VF_TIME_0 = 0x30080, NV_VF_TIME_1 = 0x30084,
+	NV_CPU_INTR_LEAF = 0x1000,
+	NV_CPU_INTR_LEAF_EN_SET = 0x1200,
+	NV_CPU_INTR_LEAF_EN_CLEAR = 0x1400,
+	NV_LEAVES = 8,
+	NV_CPU_INTR_TOP = 0x1600,
+	NV_CPU_INTR_TOP_EN_SET = 0x1608,
+	NV_CPU_INTR_TOP_EN_CLEAR = 0x1610,
+	NV_CPU_INTR_LEAF_TRIGGER = 0x1640,
+	NV_VF_TIME_0 = 0x30080,
+	NV_VF_TIME_1 = 0x30084,
 };
 
 #define NV_PMC_INTR_PTIMER   (1u << 20)
@@ -58,8 +78,8 @@ struct gpu {
 };
 
 /* clock_start: ns. */
-void gpu_init(struct gpu *g, const struct kind *k, const struct breaks *brk, const struct gpu_ops *ops, void *ctx,
-	      uint64_t clock_start);
+void gpu_init(struct gpu *g, const struct kind *k, const struct breaks *brk, const struct gpu_ops *ops,
+	      void *ctx, uint64_t clock_start);
 /* Registers as after a reset; the clock runs on. */
 void gpu_reset(struct gpu *g);
 /* Any size, any alignment: each doubleword touched is accessed once. Past what there is, reads as absent. */

@@ -78,7 +78,8 @@ static bool value(struct cursor *c, const char *const *path, unsigned depth, uns
 				return false;
 			mine = depth && !seen && strlen(path[0]) == n && memcmp(path[0], name, n) == 0;
 			seen |= mine;
-			if (!value(c, mine ? path + 1 : NULL, mine ? depth - 1 : 0, level + 1, mine ? found : NULL))
+			if (!value(c, mine ? path + 1 : NULL, mine ? depth - 1 : 0, level + 1,
+				   mine ? found : NULL))
 				return false;
 		} while (eat(c, ','));
 		return eat(c, '}');

@@ -42,7 +42,8 @@ static void usage(FILE *to)
 	      "  --ptimer-start NS               what PTIMER says at the start (0)\n"
 	      "  --verbose                       every message on standard error\n"
 	      "  --stats                         one line of counts on standard error at the end\n"
-	      "It prints one line when it listens. Status: 0 the client left or SIGTERM, 1 fault, 2 usage, 3 die-after.\n",
+	      "It prints one line when it listens. Status: 0 the client left or SIGTERM, 1 fault, 2 usage, 3 "
+	      "die-after.\n",
 	      to);
 }
 
@@ -79,7 +80,8 @@ static bool parse_ids(const char *text, uint16_t *a, uint16_t *b)
 	return true;
 }
 
-/* Listens at path, where nothing may be yet: who listens at a socket that is there, only a connection tells. */
+/* Listens at path, where nothing may be yet: who listens at a socket that is there, only a connection tells.
+ */
 static int listen_at(const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -180,15 +182,32 @@ static bool fits(struct kind *k, const struct breaks *brk)
 
 int main(int argc, char **argv)
 {
-	enum { O_KIND = 256, O_SOCKET, O_BREAK, O_KINDS, O_BREAKS, O_BAR0, O_BAR1, O_BAR3, O_NO_MMAP, O_ID, O_SUB,
-	       O_START, O_VERBOSE, O_STATS, O_HELP };
+	enum {
+		O_KIND = 256,
+		O_SOCKET,
+		O_BREAK,
+		O_KINDS,
+		O_BREAKS,
+		O_BAR0,
+		O_BAR1,
+		O_BAR3,
+		O_NO_MMAP,
+		O_ID,
+		O_SUB,
+		O_START,
+		O_VERBOSE,
+		O_STATS,
+		O_HELP
+	};
 	static const struct option options[] = {
-		{ "kind", 1, NULL, O_KIND }, { "socket", 1, NULL, O_SOCKET }, { "break", 1, NULL, O_BREAK },
-		{ "list-kinds", 0, NULL, O_KINDS }, { "list-breaks", 0, NULL, O_BREAKS },
-		{ "bar0-size", 1, NULL, O_BAR0 }, { "bar1-size", 1, NULL, O_BAR1 }, { "bar3-size", 1, NULL, O_BAR3 },
-		{ "no-mmap", 0, NULL, O_NO_MMAP }, { "pci-id", 1, NULL, O_ID }, { "subsystem", 1, NULL, O_SUB },
-		{ "ptimer-start", 1, NULL, O_START }, { "verbose", 0, NULL, O_VERBOSE }, { "stats", 0, NULL, O_STATS },
-		{ "help", 0, NULL, O_HELP }, { NULL, 0, NULL, 0 },
+		{"kind", 1, NULL, O_KIND},          {"socket", 1, NULL, O_SOCKET},
+		{"break", 1, NULL, O_BREAK},        {"list-kinds", 0, NULL, O_KINDS},
+		{"list-breaks", 0, NULL, O_BREAKS}, {"bar0-size", 1, NULL, O_BAR0},
+		{"bar1-size", 1, NULL, O_BAR1},     {"bar3-size", 1, NULL, O_BAR3},
+		{"no-mmap", 0, NULL, O_NO_MMAP},    {"pci-id", 1, NULL, O_ID},
+		{"subsystem", 1, NULL, O_SUB},      {"ptimer-start", 1, NULL, O_START},
+		{"verbose", 0, NULL, O_VERBOSE},    {"stats", 0, NULL, O_STATS},
+		{"help", 0, NULL, O_HELP},          {NULL, 0, NULL, 0},
 	};
 	const char *path = NULL, *kind = "p40-2a-mdev", *bad = NULL;
 	const char *size[PCI_BARS] = { NULL }, *ids = NULL, *sub = NULL;
@@ -268,7 +287,11 @@ int main(int argc, char **argv)
 			bad = sub;
 	}
 	if (bad || !path || optind < argc || !fits(&device.kind, &device.brk)) {
-		fprintf(stderr, "vgpu: %s\n", bad ? bad : optind < argc ? argv[optind] : !path ? "no --socket" : "see above");
+		fprintf(stderr, "vgpu: %s\n",
+			bad             ? bad
+			: optind < argc ? argv[optind]
+			: !path         ? "no --socket"
+					: "see above");
 		usage(stderr);
 		return STATUS_USAGE;
 	}

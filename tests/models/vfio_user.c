@@ -100,7 +100,8 @@ static int dma_map_msg(struct vu *vu, const uint8_t *p, size_t n, const int *fds
 {
 	if (n != 32 || nfds > 1)
 		return -EINVAL;
-	return vu->ops->dma_map(vu->dev, get64(p + 16), get64(p + 24), get64(p + 8), get32(p + 4), nfds ? fds[0] : -1);
+	return vu->ops->dma_map(vu->dev, get64(p + 16), get64(p + 24), get64(p + 8), get32(p + 4),
+				nfds ? fds[0] : -1);
 }
 
 static int dma_unmap_msg(struct vu *vu, const uint8_t *p, size_t n, struct vu_reply *out)
@@ -233,7 +234,8 @@ static int region_read(struct vu *vu, const uint8_t *p, size_t n, struct vu_repl
 		return -EINVAL;
 	err = in_region(vu, get32(p + 8), get64(p), count, VU_REGION_READABLE);
 	if (!err)
-		err = vu->ops->region_read(vu->dev, get32(p + 8), get64(p), out->bytes + VU_HEADER + 16, count);
+		err = vu->ops->region_read(vu->dev, get32(p + 8), get64(p), out->bytes + VU_HEADER + 16,
+					   count);
 	if (err)
 		return err;
 	memcpy(out->bytes + VU_HEADER, p, 16);

@@ -36,7 +36,7 @@ struct vu_region {
 };
 
 struct vu_irqs {
-	uint32_t flags, index, start, count;     /* one data flag, one action, range inside what irq_info said */
+	uint32_t flags, index, start, count; /* one data flag, one action, range inside what irq_info said */
 	const uint8_t *bools;                    /* count of them with VU_SET_BOOL */
 	int *fds;                                /* count of them with VU_SET_EVENTFD, or NULL: take away */
 };
@@ -54,7 +54,8 @@ struct vu_ops {
 	int (*dma_map)(void *dev, uint64_t iova, uint64_t size, uint64_t offset, uint32_t prot, int fd);
 	int (*dma_unmap)(void *dev, uint64_t iova, uint64_t size, bool all);
 	int (*reset)(void *dev);
-	/* Before a region access, once a message: when it is due (CLOCK_MONOTONIC, ns); 0 now, UINT64_MAX never. */
+	/* Before a region access, once a message: when it is due (CLOCK_MONOTONIC, ns); 0 now, UINT64_MAX
+	 * never. */
 	uint64_t (*due)(void *dev, unsigned index);
 };
 

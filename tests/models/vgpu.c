@@ -93,8 +93,8 @@ static void config_in(struct vgpu *v, unsigned off, uint8_t *buf, size_t n)
 		buf[0x34 - off] = 0;
 	}
 	/* A VMM that finds no device does not start, and one told of pin 255 may not go on. */
-	if (broken(&v->brk, BRK_CONFIG_DEAD) && v->was_reset && n <= 8 && v->config_reads++ >= v->brk.arg[BRK_CONFIG_DEAD] &&
-	    !(n == 1 && off == 0x3d))
+	if (broken(&v->brk, BRK_CONFIG_DEAD) && v->was_reset && n <= 8 &&
+	    v->config_reads++ >= v->brk.arg[BRK_CONFIG_DEAD] && !(n == 1 && off == 0x3d))
 		memset(buf, 0xff, n);
 }
 
@@ -159,7 +159,8 @@ static uint8_t *plain_memory(struct vgpu *v, unsigned index)
 
 static bool dead_bar(const struct vgpu *v, unsigned index)
 {
-	return (index == 0 && broken(&v->brk, BRK_BAR0_DEAD)) || (index == 1 && broken(&v->brk, BRK_BAR1_DEAD)) ||
+	return (index == 0 && broken(&v->brk, BRK_BAR0_DEAD)) ||
+	       (index == 1 && broken(&v->brk, BRK_BAR1_DEAD)) ||
 	       (index == 3 && broken(&v->brk, BRK_BAR3_DEAD));
 }
 
@@ -190,7 +191,10 @@ static int op_region_info(void *dev, unsigned index, struct vu_region *out)
 /* The I/O BAR of a physical card: +0 and +4 switch it on, +8 is an offset into BAR0, +c the data there. */
 static void io_window(struct vgpu *v, uint64_t off, uint8_t *buf, size_t n, bool write)
 {
-	uint32_t *const reg = off == 0 ? &v->io_master : off == 4 ? &v->io_enable : off == 8 ? &v->io_addr : NULL;
+	uint32_t *const reg = off == 0   ? &v->io_master
+			      : off == 4 ? &v->io_enable
+			      : off == 8 ? &v->io_addr
+					 : NULL;
 	const bool on = (v->io_master & 1) && (v->io_enable & 1) && v->io_addr < v->kind.bar[0].size;
 
 	if (!write)
@@ -231,15 +235,18 @@ static bool in_msix(struct vgpu *v, uint64_t off, uint8_t *buf, size_t n, bool w
 	return false;
 }
 
-static void trace(const struct vgpu *v, const char *what, unsigned index, uint64_t off, const uint8_t *buf, size_t n)
+static void trace(const struct vgpu *v, const char *what, unsigned index, uint64_t off, const uint8_t *buf,
+		  size_t n)
 {
 	uint64_t value = 0;
 
 	if (!v->verbose)
 		return;
 	memcpy(&value, buf, n < 8 ? n : 8);
-	fprintf(stderr, "vgpu: %s %s%u+%" PRIx64 " %zu %" PRIx64 "\n", what, index == REGION_CONFIG ? "config" : "bar",
-		index == REGION_CONFIG ? 0 : index, off, n, value);
+	if (index == REGION_CONFIG)
+		fprintf(stderr, "vgpu: %s config+%" PRIx64 " %zu %" PRIx64 "\n", what, off, n, value);
+	else
+		fprintf(stderr, "vgpu: %s bar%u+%" PRIx64 " %zu %" PRIx64 "\n", what, index, off, n, value);
 }
 
 static int op_region_read(void *dev, unsigned index, uint64_t off, uint8_t *buf, size_t n)
@@ -361,8 +368,8 @@ static int op_set_irqs(void *dev, const struct vu_irqs *s)
 	const uint64_t now = now_ns();
 
 	if (v->verbose)
-		fprintf(stderr, "vgpu: irqs type %u flags %x start %u count %u%s\n", s->index, s->flags, s->start, s->count,
-			s->fds ? " fds" : "");
+		fprintf(stderr, "vgpu: irqs type %u flags %x start %u count %u%s\n", s->index, s->flags,
+			s->start, s->count, s->fds ? " fds" : "");
 	if ((s->flags & VU_SET_NONE) && (s->flags & VU_SET_TRIGGER) && s->count == 0) {
 		drop_type(v, type);              /* switches the type off */
 		v->irq.vector_masked = v->irq.vector_pending = 0;
@@ -421,8 +428,8 @@ static int op_dma_map(void *dev, uint64_t iova, uint64_t size, uint64_t offset, 
 	const int err = dma_map(&v->dma, iova, size, offset, prot, fd);
 
 	if (v->verbose)
-		fprintf(stderr, "vgpu: map %" PRIx64 "+%" PRIx64 " file %d+%" PRIx64 " prot %u: %d\n", iova, size, fd, offset,
-			prot, err);
+		fprintf(stderr, "vgpu: map %" PRIx64 "+%" PRIx64 " file %d+%" PRIx64 " prot %u: %d\n", iova,
+			size, fd, offset, prot, err);
 	return err;
 }
 
@@ -436,7 +443,8 @@ static int op_dma_unmap(void *dev, uint64_t iova, uint64_t size, bool all)
 	else
 		err = dma_unmap(&v->dma, iova, size);
 	if (v->verbose)
-		fprintf(stderr, "vgpu: unmap %" PRIx64 "+%" PRIx64 "%s: %d\n", iova, size, all ? " all" : "", err);
+		fprintf(stderr, "vgpu: unmap %" PRIx64 "+%" PRIx64 "%s: %d\n", iova, size, all ? " all" : "",
+			err);
 	return err;
 }
 
@@ -476,17 +484,19 @@ uint64_t vgpu_run(struct vgpu *v)
 
 void vgpu_stats(const struct vgpu *v)
 {
-	fprintf(stderr, "vgpu: accesses=%" PRIu64 " messages=%" PRIu64 " lost=%" PRIu64 " intx=%" PRIu64
+	fprintf(stderr,
+		"vgpu: accesses=%" PRIu64 " messages=%" PRIu64 " lost=%" PRIu64 " intx=%" PRIu64
 		" dma_reads=%" PRIu64 " dma_writes=%" PRIu64 " dma_blocked=%" PRIu64 " maps=%zu\n",
-		v->accesses, v->irq.messages, v->irq.lost, v->irq.pins, v->dma.reads, v->dma.writes, v->dma.blocked,
-		v->dma.count);
+		v->accesses, v->irq.messages, v->irq.lost, v->irq.pins, v->dma.reads, v->dma.writes,
+		v->dma.blocked, v->dma.count);
 }
 
 /* ---- making and unmaking ---- */
 
 static uint8_t *anonymous(uint64_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }

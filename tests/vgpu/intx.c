@@ -8,6 +8,10 @@
 #define ARRIVAL     SEC(1)
 #define QUIET       MS(2)
 
+struct candidate { struct ioapic *io; unsigned pin; bool noisy; };
+static struct candidate candidates[96];
+static unsigned candidate_count;
+
 static struct intx intx;
 
 const struct intx *intx_last(void) { return &intx; }
@@ -24,18 +28,24 @@ static uint32_t came(void)
 static bool pin_write(struct ioapic *io, unsigned pin, bool masked)
 {
 	const uint32_t gsi = io->gsi_base + pin;
-	struct irq_route r = {.active_low = true}, isa;
+	struct irq_route isa = {0};
+	struct irq_route r = {
+		.level = true, .active_low = true, .dest = cpus[0]->apic_id, .vector = (uint8_t)intx.vector,
+	};
 	uint64_t rte;
 
 	if (gsi < 16 && ioapic_isa_gsi(gsi, &isa) == gsi && isa.level)
-		r = isa;
-	r.level = true;
-	r.dest = cpus[0]->apic_id;
-	r.vector = (uint8_t)intx.vector;
+		r.active_low = isa.active_low;
 	if (msg_ioapic_compat(&r, masked, &rte, NULL) < 0)
 		return false;
 	ioapic_rte_write(io, pin, rte);
 	return true;
+}
+
+/* Masked, but level: an edge entry that is masked forgets what its line does (82093AA, 3.2.4; QEMU, KVM). */
+static void pin_mask(struct ioapic *io, unsigned pin)
+{
+	(void)pin_write(io, pin, true);
 }
 
 static void pin_off(struct ioapic *io, unsigned pin)
@@ -62,16 +72,12 @@ static bool pin_up(struct ioapic *io, unsigned pin)
 	if (!pin_write(io, pin, false))
 		return false;
 	up = WAIT_FOR(came() != before, PIN_WINDOW);
-	pin_off(io, pin);
+	pin_mask(io, pin);
 	/* It may have come between the last look and the mask. */
 	up |= came() != before;
 	(void)take_in_service();
 	return up;
 }
-
-struct candidate { struct ioapic *io; unsigned pin; bool noisy; };
-static struct candidate candidates[96];
-static unsigned candidate_count;
 
 static void add(struct ioapic *io, unsigned pin)
 {
@@ -115,9 +121,9 @@ void intx_close(struct intx *x)
 	if (!x->ex->broken)
 		(void)x->ex->ops->irq_ack(x->ex, 0);
 	x->ex->ops->quiesce(x->ex);
-	if (x->io)
-		pin_off(x->io, x->pin);
 	(void)take_in_service();
+	for (unsigned i = 0; i < candidate_count; i++)
+		pin_off(candidates[i].io, candidates[i].pin);
 	irq_watch_end(&x->watch);
 	irq_vector_free(x->vector);
 }
@@ -157,6 +163,8 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 	intx.command = (uint16_t)(pci_r16(ex->dev->rid, PCI_COMMAND) | PCI_COMMAND_MASTER);
 	set_intx(true);
 	for (unsigned i = 0; i < candidate_count; i++)
+		pin_mask(candidates[i].io, candidates[i].pin);
+	for (unsigned i = 0; i < candidate_count; i++)
 		candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
 	*why = "the device could not be told to raise it";
 	if (ex->ops->irq_raise(ex, 0) < 0) {
@@ -170,7 +178,11 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 				found = &candidates[i];
 	} while (!found && !deadline_passed(end));
 	intx.tried = candidate_count;
-	intx.signalled = ex->ops->irq_pending(ex, 0) > 0;
+	if (!found)
+		intx.signalled = ex->ops->irq_pending(ex, 0) > 0;
+	(void)ex->ops->irq_ack(ex, 0);
+	/* vfio lowers the line at any access to the device, and may have raised it behind the last one. */
+	delay(QUIET);
 	(void)ex->ops->irq_ack(ex, 0);
 	if (!found) {
 		*why = "no pin of any I/O APIC follows it";
@@ -193,12 +205,15 @@ unsigned intx_one(struct intx *x, const struct intx_ops *ops)
 	(void)pin_write(x->io, x->pin, false);
 	ops->raise(ops->arg);
 	(void)WAIT_FOR(came() != before, ARRIVAL);
-	x->signalled = x->ex->ops->irq_pending(x->ex, 0) > 0;
+	/*
+	 * Taken back by the first access: vfio takes any access for the end of the interrupt, and a device
+	 * that is still pending then signals once more.
+	 */
 	ops->take(ops->arg);
 	/* Taken back before the EOI: a line that stays up comes again, and is counted. */
 	for (unsigned i = 0; i < 4 && take_in_service(); i++)
 		delay(QUIET);
-	pin_off(x->io, x->pin);
+	pin_mask(x->io, x->pin);
 	(void)take_in_service();
 	return came() - before;
 }

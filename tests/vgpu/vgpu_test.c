@@ -8,7 +8,7 @@
 
 #define PATIENCE      SEC(1)    /* an eventfd goes through the VMM's main loop, on a busy host */
 #define PATIENCE_NEXT MS(200)
-#define DOUBLE_WINDOW MS(2)
+#define LATE_WINDOW   MS(20)
 #define PROBE_SHOTS   3
 #define BUDGET        SEC(12)   /* of register accesses, for one test and GPU */
 
@@ -110,10 +110,34 @@ static void tell_death(struct t *t, struct vgpu *v)
 		     evidence, "%s died while it was being used", v->name);
 }
 
+/* Its identity, read again: all ones is what nobody answers. */
+static bool config_answers(struct t *t, struct vgpu *v)
+{
+	const struct pci_dev *d = v->g->dev;
+	const uint32_t want = (uint32_t)d->device << 16 | d->vendor, id = pci_r32(d->rid, 0);
+	char evidence[96];
+
+	if (id == want)
+		return true;
+	if (v->config_death_told)
+		return false;
+	v->config_death_told = true;
+	EXPECT_MSG(t, false, "%s: configuration space at 0: got 0x%08x, expected 0x%08x as before", v->name, id, want);
+	fmt_snprintf(evidence, sizeof(evidence), "IDs 0x%08x, as found 0x%08x; BAR0 %s", id, want,
+		     v->g->silent ? "silent" : nvidia_alive(v->g) ? "still answers" : "is dead too");
+	test_finding(t, "PLB039", "the VMM lost the device (the host's daemon closed it), or the card fell off its bus",
+		     "on the host: dmesg for vfio-pci, pcieport and NVRM lines; stop and start the VM", evidence,
+		     "%s: its configuration space stopped answering", v->name);
+	return false;
+}
+
 bool vgpu_answers(struct t *t, struct vgpu *v, const char **why)
 {
 	const bool told = v->death_told;
 
+	*why = "its configuration space stopped answering";
+	if (!config_answers(t, v))
+		return false;
 	if (v->g->silent) {
 		*why = v->g->silent;
 		return false;
@@ -200,6 +224,9 @@ static enum vgpu_msi probe(struct t *t, struct vgpu *v)
 		return VGPU_MSI_STUCK;
 	if (!v->g->ladder_tried)
 		return v->g->ladder.plan.reach > v->g->regs_size ? VGPU_MSI_NO_TRIGGER : VGPU_MSI_TOO_SLOW;
+	for (unsigned i = 0; i < NVIDIA_RUNGS && !v->g->ladder.chosen; i++)
+		if (v->g->ladder.reach[i] == NVIDIA_STUCK)
+			return VGPU_MSI_HELD;
 	if (!v->g->ladder.chosen)
 		return v->g->died ? VGPU_MSI_DIED : VGPU_MSI_NO_TRIGGER;
 	if (!vgpu_can_afford(v, 40, &why))
@@ -220,6 +247,10 @@ static enum vgpu_msi probe(struct t *t, struct vgpu *v)
 		add(v, &shot);
 		strayed += !shot.arrived && shot.strayed;
 	}
+	/* A second one that comes late is seen here at the latest. */
+	irq_watch_restart(&d->watch);
+	delay(LATE_WINDOW);
+	v->extra += irq_watch_count(&d->watch, 0, d->vector[0]);
 	irq_source_close(s);
 	irq_watch_restart(&d->watch);
 	if (v->g->died)
@@ -235,7 +266,7 @@ static enum vgpu_msi probe(struct t *t, struct vgpu *v)
 	if (v->arrived == v->raised)
 		return VGPU_MSI_WORKS;
 	/* One, the first, and none after it; anything else that is missing is a loss. */
-	return v->arrived == 1 && first ? VGPU_MSI_ONLY_FIRST : VGPU_MSI_NO_VECTOR;
+	return v->arrived == 1 && first ? VGPU_MSI_ONLY_FIRST : VGPU_MSI_LOSSY;
 }
 
 enum vgpu_msi vgpu_msi_state(struct t *t, struct vgpu *v)
@@ -251,9 +282,11 @@ bool vgpu_msi_works(struct t *t, struct vgpu *v, const char **why)
 		[VGPU_MSI_ABSENT] = "it has neither MSI nor MSI-X: vgpu.irq",
 		[VGPU_MSI_STUCK] = "its MSI registers do not hold what is written: vgpu.irq",
 		[VGPU_MSI_NO_TRIGGER] = "its interrupt never becomes pending: vgpu.irq",
+		[VGPU_MSI_HELD] = "its interrupt cannot be taken back: vgpu.irq",
+		[VGPU_MSI_LOSSY] = "some of its messages are lost: vgpu.msi_rearm",
 		[VGPU_MSI_NO_VECTOR] = "its messages do not arrive: vgpu.irq",
 		[VGPU_MSI_ONLY_FIRST] = "only its first message arrives: vgpu.msi_rearm",
-		[VGPU_MSI_DOUBLED] = "its messages arrive twice: vgpu.irq",
+		[VGPU_MSI_DOUBLED] = "more messages arrive than it raised: vgpu.irq",
 		[VGPU_MSI_ASTRAY] = "its messages arrive elsewhere: vgpu.irq",
 		[VGPU_MSI_TOO_SLOW] = "its register accesses take too long for it: vgpu.bar_class",
 		[VGPU_MSI_DIED] = "it stopped answering",

@@ -18,9 +18,11 @@ enum vgpu_msi {
 	VGPU_MSI_ABSENT,      /* no MSI, no MSI-X */
 	VGPU_MSI_STUCK,       /* what is written to its MSI registers is not what stands there */
 	VGPU_MSI_NO_TRIGGER,  /* none of the ladder's triggers shows as pending in the GPU */
+	VGPU_MSI_HELD,        /* pending, and not to be taken back */
 	VGPU_MSI_NO_VECTOR,   /* pending in the GPU, and no CPU is interrupted */
 	VGPU_MSI_ONLY_FIRST,
-	VGPU_MSI_DOUBLED,
+	VGPU_MSI_LOSSY,       /* some are lost */
+	VGPU_MSI_DOUBLED,     /* more arrive than were raised */
 	VGPU_MSI_ASTRAY,      /* it comes with another vector, or to another CPU */
 	VGPU_MSI_TOO_SLOW,    /* register accesses take too long to try */
 	VGPU_MSI_DIED,
@@ -34,7 +36,7 @@ struct vgpu {
 	unsigned raised, pending, arrived, extra;
 	int vector, stray_vector;
 	unsigned stray_cpu;
-	bool death_told;
+	bool death_told, config_death_told;
 };
 
 /*
@@ -47,7 +49,7 @@ struct vgpu *vgpu_next(struct t *, struct vgpu *);
 
 /*
  * Its registers answer. False: *why says why not, and which test judges that. A GPU that has died since
- * it was last seen is reported here, once (PLB027).
+ * it was last seen is reported here, once (PLB027; its configuration space: PLB039).
  */
 bool vgpu_answers(struct t *, struct vgpu *, const char **why);
 /* The same at the end of a test that used it: false, and reported, where it has died meanwhile. */

@@ -11,16 +11,14 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from plumblib import vgpu_model  # noqa: E402
+from plumblib import build_dir, vgpu_model  # noqa: E402
 from vfio_user import Client  # noqa: E402
-
-BUILD = Path(os.environ.get("BUILD") or ROOT / "build")
 
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     """Starts models; each gives (client, model). All end with the test."""
-    monkeypatch.setenv("PLUMB_VGPU", os.environ.get("PLUMB_VGPU") or str(BUILD / "models" / "vgpu-san"))
+    monkeypatch.setenv("PLUMB_VGPU", os.environ.get("PLUMB_VGPU") or str(build_dir() / "models" / "vgpu-san"))
     count = 0
     with ExitStack() as stack:
         def start(kind="p40-2a-mdev", *breaks, options=(), version=True, connect=True):

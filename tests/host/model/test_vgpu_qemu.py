@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from conftest import BUILD
-from plumblib import qemu as qemus, sysroot, vgpu_model
+from plumblib import build_dir, qemu as qemus, sysroot, vgpu_model
 from qtest import Qtest
 
 RID = 0x80                           # 00:10.0
@@ -305,20 +304,18 @@ def test_dma_through_iommu(card):
     assert q.read(BAR0 + 0x700010) == 0xffffffff and q.read(BAR0 + 0x701010) == 0x11111111
 
 
-def test_slow_traps(card):
+def test_slow_traps(card, qemu):
     """QEMU gives a device 5 s to answer; x-msg-timeout= lets it wait as long as a real VMM would."""
     c = card("p40-2a-mdev", "slow-traps=300")
     start = time.monotonic()
-    assert c.q.read(BAR0) >> 20 == 0x132
-    assert 0.3 <= time.monotonic() - start < 5
-    if "x-msg-timeout" not in subprocess.run(
-            [*c.q.proc.args[:c.q.proc.args.index("-nodefaults")], "-device", "vfio-user-pci,help"], capture_output=True, text=True,
-            env={**os.environ, "QEMU_MODULE_DIR": ""}, timeout=20).stdout:
-        return
-    c = card("p40-2a-mdev", "slow-traps=6000", **{"x-msg-timeout": 10000})
+    assert c.q.read(BAR0) >> 20 == 0x132 and time.monotonic() - start >= 0.3
+    known = subprocess.run([*qemu.argv, "-device", "vfio-user-pci,help"], env={**os.environ, **qemu.env}, timeout=20,
+                           capture_output=True, text=True).stdout
+    if "x-msg-timeout" not in known:
+        pytest.skip(f"{qemu.label} has no x-msg-timeout")
+    c = card("p40-2a-mdev", "slow-traps=5500", **{"x-msg-timeout": 20000})
     start = time.monotonic()
-    assert c.q.read(BAR0) >> 20 == 0x132
-    assert 6 <= time.monotonic() - start < 9.9
+    assert c.q.read(BAR0) >> 20 == 0x132 and time.monotonic() - start >= 5.5
 
 
 def test_dies(card):
@@ -355,7 +352,7 @@ PCI = {
 @pytest.mark.parametrize("machine", ["pc", "q35"])
 def test_guest(qemu, models, tmp_path, machine, kind):
     """Enumerated by SeaBIOS and by plumb, at 00:10.0 of an i440fx and behind a root port of a q35."""
-    kernel = BUILD / "kernel.elf"
+    kernel = build_dir() / "kernel.elf"
     if not kernel.is_file():
         pytest.skip(f"no {kernel}: make kernel")
     one = models(kind, connect=False)
