@@ -135,18 +135,27 @@ static void write_device(struct amdvi *v, uint16_t id)
 	set_dte(v, id, dte);
 }
 
-/* All alike, then those of whom something more is known. */
+static bool is_live(const struct amdvi *v, unsigned id)
+{
+	return v->live_bus[id / 256 / 64] & BIT64(id / 256 % 64);
+}
+
+/* All on live buses alike, then those of whom something more is known. */
 static void write_table(struct amdvi *v)
 {
 	const struct ivrs_unit *u = v->unit;
 	uint64_t dte[4];
 
 	dte_of(v, NULL, NULL, 0, dte);
-	for (unsigned id = 0; id < v->ids; id++)
-		set_dte(v, id, dte);
+	for (unsigned id = 0; id < v->ids; id += is_live(v, id) ? 1 : 256) {
+		if (is_live(v, id))
+			set_dte(v, id, dte);
+	}
 	for (uint32_t i = 0; i < u->dev_count; i++) {
-		for (unsigned id = u->dev[i].first; u->dev[i].settings && id <= u->dev[i].last && id < v->ids; id++)
-			write_device(v, (uint16_t)id);
+		for (unsigned id = u->dev[i].first; u->dev[i].settings && id <= u->dev[i].last && id < v->ids; id++) {
+			if (is_live(v, id))
+				write_device(v, (uint16_t)id);
+		}
 	}
 	for (uint32_t i = 0; i < u->special_count; i++)
 		write_device(v, u->special[i].source);
@@ -278,6 +287,35 @@ static int quiet(struct amdvi *v)
 	return 0;
 }
 
+static void live(struct amdvi *v, unsigned id)
+{
+	v->live_bus[(id >> 8 & 0xff) / 64] |= BIT64((id >> 8) % 64);
+}
+
+/*
+ * A switch rewrites the entries of buses on which somebody is: under a slow hypervisor 65,536 take a
+ * second. The entries of the others stand for good: nothing is let through.
+ */
+static void init_table(struct amdvi *v)
+{
+	static const uint64_t nobody[4] = {DTE_V, 0, DTE2_IV, 0};
+
+	FOR_EACH_PCI(d) {
+		if (rid_seg(d->rid) != v->unit->segment)
+			continue;
+		live(v, d->rid.v);
+		live(v, pci_requester_id(d).v);
+	}
+	for (uint32_t i = 0; i < v->unit->special_count; i++)
+		live(v, v->unit->special[i].source);
+	for (uint32_t i = 0; i < v->unit->hid_count; i++)
+		live(v, v->unit->hid[i].source);
+	for (unsigned id = 0; id < v->ids; id++) {
+		if (!is_live(v, id))
+			memcpy(dte_at(v, id), nobody, sizeof(nobody));
+	}
+}
+
 static unsigned count_ids(const struct ivrs_unit *u)
 {
 	unsigned last = u->device_id;
@@ -322,10 +360,11 @@ static int amdvi_probe(struct iommu *iommu, const struct iommu_desc *desc)
 	r = quiet(v);
 	if (r < 0)
 		return r;
-	v->ids = (unsigned)align_up(count_ids(v->unit), PAGE_SIZE / (4 * sizeof(uint64_t)));
+	v->ids = (unsigned)align_up(count_ids(v->unit), 256);
 	if (!dma_alloc(&v->dev_tab, v->ids * 4 * sizeof(uint64_t), PAGE_SIZE, PHYS_ANY) ||
 	    !dma_alloc(&v->no_irt, 2 * AMDVI_IRT_ENTRIES * sizeof(struct amdvi_pair), PAGE_SIZE, PHYS_ANY))
 		return -ENOMEM;
+	init_table(v);
 	r = amdvi_commands_init(v);
 	return r < 0 ? r : amdvi_log_init(v);
 }

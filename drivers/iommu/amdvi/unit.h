@@ -42,7 +42,8 @@ struct amdvi {
 	uint64_t efr, control;       /* control: as it is to be, never read back */
 	bool running;                /* IommuEn, with its rings */
 	struct dma_buf dev_tab;
-	unsigned ids;                /* entries in it */
+	unsigned ids;                /* entries in it: whole buses */
+	uint64_t live_bus[256 / 64]; /* buses with functions, or IDs that the IVRS gives to others */
 	struct dma_buf commands, store;
 	unsigned tail;
 	uint64_t seq;
