@@ -79,6 +79,7 @@ $(BUILD)/include/kernel/version.h: FORCE
 	 printf '#define PLUMB_VERSION "%s"\n#define PLUMB_GIT "%s"\n' '$(VERSION)' '$(GIT)' > $@
 
 include boot/boot.mk
+include boot/images.mk
 include tests/host/host.mk
 include tests/models/models.mk
 -include $(OBJ:.o=.d)
