@@ -72,6 +72,7 @@ class Change:
     new: str
     says: str                        # worse, better, other
 
+
 @dataclass
 class Comparison:
     old_names: list[str]
@@ -248,8 +249,11 @@ def text(c: Comparison, paint: Paint, every: bool = False, most: int = 25) -> st
     color = {EXIT_PASS: "green"}.get(c.exit_code, "red")
     word_ = {EXIT_PASS: "PASS", EXIT_FAIL: "SLOWER" if c.count("slower") else "WORSE"}.get(c.exit_code, "UNTRUSTED")
     alone = ", ".join(f"{n} only in {side}" for side, n in c.alone.items() if n)
-    out += ["", METHOD, f"{paint('bold', paint(color, word_))}  {summary(c)}, tolerance {c.tolerance:.0%}"
-            + (f", {alone}" if alone else "")]
+    out += ["", METHOD]
+    if len(c.old_names) == len(c.new_names) == 1 and c.count("slower") and c.count("faster") * 2 > c.count("slower"):
+        out.append("Nearly as many got faster as slower: this looks like two boots more than like a change.")
+    out.append(f"{paint('bold', paint(color, word_))}  {summary(c)}, tolerance {c.tolerance:.0%}"
+               + (f", {alone}" if alone else ""))
     return "\n".join(out)
 
 

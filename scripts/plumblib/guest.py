@@ -65,11 +65,12 @@ class Guest:
     """Context manager around one QEMU."""
 
     def __init__(self, make_argv, env: dict, helpers: list[str], limits: Limits, on_line=None,
-                 on_bytes=None, on_tick=None):
+                 on_bytes=None, on_tick=None, recorder=None):
         self.make_argv, self.env, self.helpers, self.limits = make_argv, env, helpers, limits
         self.on_line = on_line or (lambda line: None)
         self.on_bytes = on_bytes or (lambda data: None)
         self.on_tick = on_tick or (lambda: None)
+        self.recorder = recorder         # trace.Recorder
         self.boot = Boot()
         self.proc = None
         self.mine: list[socket.socket] = []
@@ -93,13 +94,19 @@ class Guest:
         self.last = self.start
         try:
             argv = self.make_argv({name: s.fileno() for name, s in theirs.items()})
-            self._spawn(argv, [s.fileno() for s in theirs.values()])
+            more = []
+            if self.recorder:
+                more = [self.recorder.attach()]
+                argv += self.recorder.options()
+            self._spawn(argv, [s.fileno() for s in theirs.values()] + more)
         except BaseException:
             self._close()
             raise
         finally:
             for s in theirs.values():
                 s.close()
+            if self.recorder:
+                self.recorder.started()
         return self
 
     def _spawn(self, argv: list[str], fds: list[int]) -> None:
@@ -128,6 +135,8 @@ class Guest:
         try:
             self._kill()
             self._close()
+            if self.recorder:
+                self.recorder.detach()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
@@ -214,6 +223,8 @@ class Guest:
             self.verdict_at = time.monotonic()
         elif raw.startswith(b"# panic ") and self.panic_at is None:
             self.panic_at = time.monotonic()
+        if self.recorder:
+            self.recorder.serial_line(raw.decode("utf-8", "replace"))
         self.on_line(raw.decode("utf-8", "replace"))
 
     def _events(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .cmdline import without
 from .judge import HINT, Outcome
 from .outputs import BAD, counts, word
 from .report import Report
@@ -67,6 +68,7 @@ def as_markdown(found: Outcome, name: str = "", metrics: bool = True) -> str:
     for t in rep.tests:
         if t.outcome in BAD:
             out += ["", f"### {HINT.get(t.outcome, 'not ok')} {code(t.name)}" + (f" {cell(t.reason)}" if t.reason else "")]
+            out += ["", f"It is not so that {cell(t.claim)}."] if t.claim else []
             said = [d for d in t.details if not d.startswith("note ")] or t.details
             out += ["", *block(said[:30])] if said else []
             out += [f"… {len(said) - 30} lines more in the log"] if len(said) > 30 else []
@@ -96,4 +98,5 @@ def machine_rows(rep: Report) -> list[tuple[str, str]]:
         rows += [(key.replace("_", " "), text) for text in dict.fromkeys(rep.env_of(key))]
     devices = ", ".join(" ".join(e.split()[:2]) for e in rep.env_of("exerciser"))
     rows += [("devices under test", devices)] if devices else []
-    return [*rows, ("plumb", f"{rep.version} git={rep.git}"), *([("command line", rep.cmdline)] if rep.cmdline else [])]
+    asked = without(rep.cmdline, "require")  # that list is the machine profile's
+    return [*rows, ("plumb", f"{rep.version} git={rep.git}"), *([("command line", asked)] if asked else [])]

@@ -9,6 +9,8 @@ from html import escape
 
 from .judge import HINT, Outcome
 from .report import Report, Test
+from .series import Series, read
+from .trace import in_short
 from .view import Paint, clean
 
 FORMAT = "plumb-results/1"
@@ -41,8 +43,8 @@ def summary_line(found: Outcome, seconds: float | None, paint: Paint) -> str:
     return f"{paint('bold', paint(color, found.word))}  {', '.join(parts)}{took}"
 
 
-def failures(rep: Report, paint: Paint, most: int = 12) -> list[str]:
-    """Each failed test with its diagnostics, findings after them."""
+def failures(rep: Report, paint: Paint, most: int = 12, trace=None) -> list[str]:
+    """Each failed test with its diagnostics and what QEMU did meanwhile, findings after them."""
     out = []
     for test in rep.tests:
         if test.outcome not in BAD:
@@ -50,12 +52,16 @@ def failures(rep: Report, paint: Paint, most: int = 12) -> list[str]:
         label = f"not ok {test.name}" if test.outcome == "fail" else f"{HINT[test.outcome]} {test.name}"
         reason = f"   {clean(test.reason)}" if test.reason else ""
         out.append(paint("red", label) + reason)
+        if test.claim:
+            out.append(f"    not so: {clean(test.claim)}")
         shown = [d for d in test.details if not d.startswith("metric ")]
         for detail in shown[:most]:
             m = _EXPECT.match(detail)
             out.append("    " + (f"{clean(m[2])}   {paint('dim', clean(m[1]))}" if m else clean(detail)))
         if len(shown) > most:
             out.append(f"    … {len(shown) - most} lines more in the log")
+        if trace and test.name in trace.tests:
+            out.append(f"    QEMU meanwhile: {in_short(trace.tests[test.name])}")
     for f in rep.findings:
         out.append(f"{paint('yellow', f.ident)} {clean(f.text)}")
         for key in ("evidence", "likely", "do"):
@@ -65,7 +71,7 @@ def failures(rep: Report, paint: Paint, most: int = 12) -> list[str]:
 
 
 def text(found: Outcome, paint: Paint, seconds: float | None = None, log: str = "", title: str = "",
-         evidence: str = "") -> str:
+         evidence: str = "", trace=None) -> str:
     rep = found.report
     out = []
     if title:
@@ -77,7 +83,7 @@ def text(found: Outcome, paint: Paint, seconds: float | None = None, log: str = 
     out += [f"  skip {' '.join(names)}: {clean(reason)}" for reason, names in skips.items()]
     out += [f"  known {t.name}: {clean(t.reason)}" for t in rep.tests if t.outcome == "todo"]
     out += [f"  fixed? {t.name}: {clean(t.reason)}" for t in rep.tests if t.outcome == "fixed"]
-    out += failures(rep, paint)
+    out += failures(rep, paint, trace=trace)
     errors = [e for e in rep.errors if not (rep.must and e.startswith("require="))]  # `must` names them all
     out += [paint("red", "error") + f" {clean(e)}" for e in errors[:8]]
     if len(errors) > 8:
@@ -95,7 +101,8 @@ def text(found: Outcome, paint: Paint, seconds: float | None = None, log: str = 
 
 # ---- JSON ----
 
-def as_dict(found: Outcome, host: dict | None = None) -> dict:
+def as_dict(found: Outcome, host: dict | None = None, trace=None) -> dict:
+    """As docs/schema.json describes it."""
     rep = found.report
     return {
         "format": FORMAT,
@@ -106,15 +113,29 @@ def as_dict(found: Outcome, host: dict | None = None) -> dict:
         "cmdline": rep.cmdline, "plan": rep.plan, "counts": counts(rep),
         "us": rep.verdict.us if rep.verdict else None,
         "env": [list(pair) for pair in rep.env],
-        "tests": [{"name": t.name, "outcome": word(t), "reason": t.reason, "us": t.us, "line": t.line,
-                   "details": t.details, "metrics": [asdict(m) for m in t.metrics]} for t in rep.tests],
+        "tests": [{"name": t.name, "outcome": word(t), "reason": t.reason, "claim": t.claim, "us": t.us, "line": t.line,
+                   "details": t.details, "metrics": [_metric(s) for s in map(read, t.metrics) if s],
+                   "trace": _trace(trace, t.name)} for t in rep.tests],
         "findings": [{("id" if k == "ident" else k): v for k, v in asdict(f).items()} for f in rep.findings],
         "panic": rep.panic,
     }
 
 
-def as_json(found: Outcome, host: dict | None = None) -> str:
-    return json.dumps(as_dict(found, host), indent=1, ensure_ascii=True) + "\n"
+def _metric(s: Series) -> dict:
+    hist = s.hist and {"sub": s.hist.sub, "buckets": [list(b) for b in s.hist.buckets]}
+    interval = s.median_interval()
+    return {"series": s.keys, "unit": s.unit, "n": s.n, "figures": s.figures, "context": s.context,
+            "median_interval": list(interval) if interval else None, "hist": hist}
+
+
+def _trace(trace, name: str) -> dict | None:
+    mine = trace.tests.get(name) if trace else None
+    return mine and {"events": mine.events, "counts": dict(mine.counts), "left_out": mine.left_out,
+                     "lines": [list(line) for line in mine.lines]}
+
+
+def as_json(found: Outcome, host: dict | None = None, trace=None) -> str:
+    return json.dumps(as_dict(found, host, trace), indent=1, ensure_ascii=True) + "\n"
 
 
 # ---- JUnit ----

@@ -39,7 +39,18 @@ TEST = {
     "python3-pyflakes": "/usr/lib/python3/dist-packages/pyflakes/__init__.py",
     "python3-pytest": "/usr/lib/python3/dist-packages/pytest/__init__.py",
 }
-NEEDS = {"run": RUN, "test": TEST}
+# A page out of a log; the rest of `report` needs nothing.
+REPORT = {"python3-jinja2": "/usr/lib/python3/dist-packages/jinja2/__init__.py"}
+# The tests of the reports: the page in a browser, the dumps in the tools that are to read them.
+TEST |= {
+    **REPORT,
+    "chromium": "chromium",
+    "python3-jsonschema": "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
+    "python3-prometheus-client": "/usr/lib/python3/dist-packages/prometheus_client/__init__.py",
+    "pciutils": "lspci",
+    "acpica-tools": "iasl",
+}
+NEEDS = {"run": RUN, "report": REPORT, "test": TEST}
 UPDATE_DEADLINE, INSTALL_DEADLINE = 300, 1200
 
 

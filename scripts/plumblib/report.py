@@ -53,6 +53,7 @@ class Test:
     reason: str = ""                 # after SKIP or TODO, or what the runner saw
     cause: str = ""                  # "error" or "timeout": ours, not the subject's
     us: int | None = None
+    claim: str = ""                  # what it says is so, where it failed
     details: list[str] = field(default_factory=list)  # the lines between, without "# "
     metrics: list[Metric] = field(default_factory=list)
 
@@ -277,6 +278,8 @@ class _Reader:
             name, _, counts = rest.partition(" ")
             if name == test.metrics[-1].name:
                 test.metrics[-1].hist = counts
+        elif word == "claim" and test:
+            test.claim = rest
         elif word in ("pciconf", "acpitable"):
             rep.dumps.append((word, rest))
         elif word == "panic":

@@ -16,6 +16,7 @@ from .judge import Outcome
 from .profile import Profile
 from .qemu import Options, Qemu, check_image, command
 from .report import check_must
+from .trace import Recorder, Trace, path_of, save
 
 MAX_BOOTS = 40
 
@@ -32,6 +33,7 @@ class Run:
     boots: int = 1
     evidence: Path | None = None
     to_report: float | None = None   # first boot: start to the report's first line
+    trace: Trace | None = None
 
 
 def check(prof: Profile, opts: Options) -> None:
@@ -94,11 +96,14 @@ def boot_once(qemu: Qemu, prof: Profile, opts: Options, limits: Limits, tmp: Pat
     return boot
 
 
-def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, view, resume: bool) -> Run:
+def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, view, resume: bool,
+        recorder: Recorder | None = None) -> Run:
     check(prof, opts)
     log.parent.mkdir(parents=True, exist_ok=True)
     side = log.with_name(log.name + ".evidence.txt")
     side.unlink(missing_ok=True)
+    trace_file = path_of(log)
+    trace_file.unlink(missing_ok=True)
     start = time.monotonic()
     done: list[str] = []
     boots: list[Outcome] = []
@@ -107,7 +112,8 @@ def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, vie
         while True:
             left = replace(limits, total=max(1.0, limits.total - (time.monotonic() - start)))
             now = replace(opts, cmdline=again(opts.cmdline, done))
-            boot = boot_once(qemu, prof, now, left, tmp, on_bytes=raw.write, on_line=view.line, on_tick=view.tick)
+            boot = boot_once(qemu, prof, now, left, tmp, on_bytes=raw.write, on_line=view.line, on_tick=view.tick,
+                             recorder=recorder)
             first = first or boot
             found = judge.judge_boot(boot, limits)
             boots.append(found)
@@ -129,8 +135,11 @@ def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, vie
         check_must(outcome.report, required(prof, opts.smp), whole_suite=not partial(opts.cmdline, prof))
         if outcome.report.must:
             outcome.word = "FAIL"
+    trace = recorder.result() if recorder else None
+    if trace:
+        save(trace, trace_file)
     return Run(prof, qemu, opts, log, outcome, time.monotonic() - start, len(boots),
-               side if side.exists() else None, first.to_report)
+               side if side.exists() else None, first.to_report, trace)
 
 
 def _keep_evidence(side: Path, found: Outcome, boot: Boot) -> None:

@@ -461,10 +461,42 @@ class _Builder:
             self.change("without effect on the guest's PCI, interrupts and DMA: " + " ".join(sorted(set(self.unseen))))
 
 
+# ---- and starting it ----
+
+def told(t: Twin) -> str:
+    """For people: what the twin is, what it is not."""
+    kind = "q35" if "q35" in t.machine else "i440fx"
+    firmware = "OVMF" if t.boot == "uefi" else "SeaBIOS"
+    out = [f"plumb: twin of VM {t.vmid}: {kind}, {firmware}, {t.smp.split(',')[0]} CPUs, {t.mem} MiB"]
+    for what, hides in t.changed:
+        out.append(f"  {what}" + (f"\n{'':6}may hide: {hides}" if hides else ""))
+    return "\n".join(out)
+
+
+def profile_of(t: Twin):
+    from .profile import Profile
+    return Profile(f"twin-{t.vmid}", f"a twin of Proxmox VE's VM {t.vmid}", t.machine, t.cpu, t.smp, f"{t.mem}M",
+                   boots=[t.boot, "pvh"], devices=t.devices, vgpu=t.vgpu, needs_qemu=t.needs)
+
+
+def fitted(prof, qemu) -> str:
+    """Gives the profile a machine type that this QEMU has; what had to be said of it."""
+    import os
+    import subprocess
+    try:
+        said = subprocess.run([*qemu.argv, "-machine", "help"], env={**os.environ, **qemu.env}, timeout=20,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace").stdout
+    except (OSError, subprocess.SubprocessError):
+        said = ""
+    known = {line.split()[0] for line in said.splitlines() if line.strip()}
+    prof.machine, text = fit_machine(prof.machine, known)
+    return f"  {text}\n{'':6}may hide: what changed between the two machine types\n" if text else ""
+
+
 def fit_machine(machine: str, known: set[str]) -> tuple[str, str]:
     """The machine type if that QEMU has it, else its newest of the kind; and what to say of it."""
     kind, _, rest = machine.partition(",")
-    if kind in known:
+    if kind in known or not known:
         return machine, ""
     newest = "q35" if "q35" in kind else "pc"
     return newest + ("," + rest if rest else ""), f"machine {kind}, which this QEMU lacks, is its newest {newest}"
