@@ -161,7 +161,7 @@ void apic_decide_policy(void)
 	if (p->cluster)
 		p->why = "x2APIC, cluster destinations: interrupt remapping carries 32-bit destinations";
 	else if (remapping)
-		p->why = "x2APIC, physical destinations: interrupt remapping without EIM carries 8 bits";
+		p->why = "x2APIC, physical destinations: interrupt remapping without EIM or XT carries 8 bits";
 	else if (cpu_features.kvm_ext_dest_id)
 		p->why = "x2APIC, physical destinations: no interrupt remapping; KVM offers 15-bit IDs";
 	else

@@ -58,6 +58,12 @@ bool nvidia_alive(struct nvidia *g)
 	return !g->died;
 }
 
+bool nvidia_config_alive(struct nvidia *g)
+{
+	g->gone = g->gone || pci_r32(g->dev->rid, PCI_VENDOR_ID) == PCI_ABSENT;
+	return !g->gone;
+}
+
 static uint32_t nv_r32(void *arg, uint32_t off)
 {
 	struct nvidia *g = arg;
@@ -76,6 +82,14 @@ static bool can_write(const struct nvidia *g, uint32_t off, unsigned size)
 	return !g->died && off + size <= g->regs_size;
 }
 
+/* A write says nothing of whether it was heard: one that took so long is followed by a look. */
+static void wrote(struct nvidia *g, uint64_t t0)
+{
+	account(g, t0);
+	if (tsc_to_ns(tsc_read() - t0) >= NVIDIA_STALL)
+		(void)nvidia_alive(g);
+}
+
 static void nv_w32(void *arg, uint32_t off, uint32_t v)
 {
 	struct nvidia *g = arg;
@@ -84,7 +98,7 @@ static void nv_w32(void *arg, uint32_t off, uint32_t v)
 	if (!can_write(g, off, 4))
 		return;
 	mmio_w32(g->regs + off, v);
-	account(g, t0);
+	wrote(g, t0);
 }
 
 static void nv_w8(void *arg, uint32_t off, uint8_t v)
@@ -95,7 +109,7 @@ static void nv_w8(void *arg, uint32_t off, uint8_t v)
 	if (!can_write(g, off, 1))
 		return;
 	mmio_w8(g->regs + off, v);
-	account(g, t0);
+	wrote(g, t0);
 }
 
 uint64_t nvidia_access_ns(const struct nvidia *g)
@@ -224,9 +238,11 @@ static void nvidia_quiesce(struct exerciser *ex)
 		if (g->ladder.chosen)
 			nvidia_disarm(&g->ladder);
 	}
+	ex->ready = false;
+	if (g && (g->died || g->silent) && !nvidia_config_alive(g))
+		return;
 	message_enable(ex, false);
 	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	ex->ready = false;
 }
 
 static int nvidia_recover(struct exerciser *ex)
@@ -417,13 +433,15 @@ static int nvidia_open(struct exerciser *ex)
 	boot_1 = raw_read(g, NV_PMC_BOOT_1);
 	if (nvidia_access_worst_ns(g) < NVIDIA_STALL) {
 		boot_42 = nv_r32(g, NV_PMC_BOOT_42);
-		g->unposted = nvidia_pri_error(nv_r32(g, NV_PTIMER_TIME_0));
+		g->no_ptimer = nvidia_pri_error(nv_r32(g, NV_PTIMER_TIME_0));
 	}
 	g->id = nvidia_identify(boot_0, boot_1, boot_42);
 	g->ladder.io = (struct nvidia_io){nv_r32, nv_w32, nv_w8, g};
-	g->kind = nvidia_shape_kind(&(struct nvidia_shape){
+	g->kind = nvidia_believe(g->id.kind, &(struct nvidia_shape){
 		.device = ex->dev->device, .subvendor = ex->dev->subvendor, .subdevice = ex->dev->subdevice,
-		.pcie = ex->dev->cap_pcie, .msix = ex->dev->cap_msix, .pin = ex->dev->int_pin});
+		.pcie = ex->dev->cap_pcie, .msi = ex->dev->cap_msi, .msix = ex->dev->cap_msix,
+		.pin = ex->dev->int_pin});
+	g->unposted = g->no_ptimer && g->kind != NVIDIA_VF;
 	g->ladder.plan = nvidia_plan(g->kind, g->id.arch);
 	/* Under a hypervisor its message is an eventfd of the host's, and no write of its own. */
 	ex->irq_by_host = cpu_features.accel != ACCEL_BARE;

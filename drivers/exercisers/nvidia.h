@@ -30,7 +30,8 @@ struct nvidia {
 	const char *silent;       /* why its registers say nothing, or NULL: the rest below is then not filled */
 	struct nvidia_id id;
 	enum nvidia_kind kind;    /* BOOT_1's, or where configuration space contradicts it, that one's */
-	bool unposted;            /* its timer answers with a PRI error: no VBIOS has started it */
+	bool no_ptimer;           /* its timer answers with a PRI error; on a VF there may be none [I] */
+	bool unposted;            /* … and it is no VF: no VBIOS has started it */
 	struct nvidia_ladder ladder;
 	bool ladder_tried;
 	struct nvidia_trial trial;
@@ -40,6 +41,7 @@ struct nvidia {
 	/* every access by us: what an access costs here */
 	uint64_t accesses, ticks, worst_ticks;
 	bool died;                /* it answered once, and then no more */
+	bool gone;                /* … and its configuration space reads all ones too */
 	bool window_open;
 	uint32_t window;          /* put back by nvidia_window_close() */
 };
@@ -52,6 +54,8 @@ uint64_t nvidia_access_ns(const struct nvidia *);       /* mean so far */
 uint64_t nvidia_access_worst_ns(const struct nvidia *);
 /* Looks again whether BOOT_0 still answers; if not, the exerciser is broken from then on. */
 bool nvidia_alive(struct nvidia *);
+/* Does its configuration space? Asked no more once it has not: each time may take seconds. */
+bool nvidia_config_alive(struct nvidia *);
 /* Do address, data and Enable of its MSI keep what is written? What they held is lost. */
 bool nvidia_msi_holds(struct nvidia *);
 /* BOOT_0, read again. */

@@ -126,13 +126,17 @@ const struct nvidia_profile *nvidia_profile(uint16_t device, uint16_t subvendor,
 	return NULL;
 }
 
-enum nvidia_kind nvidia_shape_kind(const struct nvidia_shape *s)
+enum nvidia_kind nvidia_believe(enum nvidia_kind kind, const struct nvidia_shape *s)
 {
 	if (nvidia_profile(s->device, s->subvendor, s->subdevice))
 		return NVIDIA_PARAVIRTUAL;
-	if (s->msix && !s->pin)
+	if (kind == NVIDIA_PARAVIRTUAL && s->pcie)
+		return s->pin ? NVIDIA_REAL : NVIDIA_VF;
+	if (kind == NVIDIA_VF && s->pin)
+		return NVIDIA_REAL;
+	if (kind == NVIDIA_REAL && !s->pin && s->msix && !s->msi)
 		return NVIDIA_VF;
-	return s->pcie ? NVIDIA_REAL : NVIDIA_PARAVIRTUAL;
+	return kind;
 }
 
 const struct nvidia_bar *nvidia_bar_expected(enum nvidia_kind kind, unsigned arch, unsigned bar)

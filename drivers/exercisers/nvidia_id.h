@@ -33,11 +33,11 @@ struct nvidia_id {
 /* From the three registers. */
 struct nvidia_id nvidia_identify(uint32_t boot_0, uint32_t boot_1, uint32_t boot_42);
 /*
- * The kind that configuration space shows, whatever BOOT_1 says [I]: a profile's subsystem is a mediated
- * vGPU's; MSI-X without a pin is a virtual function's; without a PCI Express capability it is no board.
+ * The kind, where configuration space contradicts BOOT_1 [I]: a profile's subsystem is a mediated vGPU's;
+ * a mediated vGPU has no PCI Express capability; a virtual function has no interrupt pin, and MSI-X only.
  */
-struct nvidia_shape { uint16_t device, subvendor, subdevice; bool pcie, msix, pin; };
-enum nvidia_kind nvidia_shape_kind(const struct nvidia_shape *);
+struct nvidia_shape { uint16_t device, subvendor, subdevice; bool pcie, msi, msix, pin; };
+enum nvidia_kind nvidia_believe(enum nvidia_kind by_boot_1, const struct nvidia_shape *);
 /* Answers of a unit without power or clock. */
 bool nvidia_pri_error(uint32_t);
 /* No chip answers so: all ones, zero, or a PRI error. A sentence, or NULL. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Unit tests and fuzzers of the pure code, on the host. Each names what it tests in a line
 # "// link: kernel/lib/crc.c …" near its top.
-HOST_ALL   := $(wildcard kernel/*/*.[ch] kernel/*.[ch] drivers/*/*.[ch] drivers/*/*/*.[ch] boot/*.[ch] boot/*/*.[ch] tests/host/*.h tests/host/*/*.h tests/harness/hist.[ch])
+HOST_ALL   := $(wildcard tests/models/*.[ch] kernel/*/*.[ch] kernel/*.[ch] drivers/*/*.[ch] drivers/*/*/*.[ch] boot/*.[ch] boot/*/*.[ch] tests/host/*.h tests/host/*/*.h tests/harness/hist.[ch])
 HOST_WARN  := -Wall -Wextra -Wshadow -Wno-unused-function -Wstrict-prototypes -Wvla -Wundef -Werror
 HOST_FLAGS := -std=gnu11 -O1 -g -I. -DPLUMB_HOST $(HOST_WARN) -fno-omit-frame-pointer -fno-sanitize-recover=all
 HOST_UNITS := $(patsubst tests/host/unit/%.c,$(BUILD)/host/unit/%,$(wildcard tests/host/unit/*_test.c))

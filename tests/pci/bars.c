@@ -91,6 +91,9 @@ static void collect_fixed(struct t *t, struct claims *c)
 	for (unsigned i = 0; acpi.has_dmar && i < acpi.dmar.unit_count; i++)
 		claim_add(t, c, (struct claim){.what = "a remapping unit", .base = acpi.dmar.unit[i].base,
 					       .last = acpi.dmar.unit[i].base + 0xfff, .live = true});
+	for (unsigned i = 0; acpi.has_ivrs && i < acpi.ivrs.unit_count; i++)
+		claim_add(t, c, (struct claim){.what = "a remapping unit", .base = acpi.ivrs.unit[i].base,
+					       .last = acpi.ivrs.unit[i].base + 0x3fff, .live = true});
 	for (unsigned i = 0; acpi.has_mcfg && i < acpi.mcfg.count; i++)
 		claim_add(t, c,
 			  (struct claim){.what = "ECAM",

@@ -129,7 +129,7 @@ TEST_FULL(vgpu, identify, 0, 30000, "PCI ID, BOOT_0/BOOT_42, BOOT_1 and the prof
 
 		if (!vgpu_answers(t, v, &why)) {
 			/* No address is vgpu.bars' to judge. */
-			if (g->silent && d->bar[0].assigned && !v->config_death_told)
+			if (g->silent && d->bar[0].assigned && !g->gone)
 				dead(t, v);
 			else
 				test_note(t, "%s: %s", v->name, why);
@@ -148,8 +148,6 @@ TEST_FULL(vgpu, identify, 0, 30000, "PCI ID, BOOT_0/BOOT_42, BOOT_1 and the prof
 		check_posted(t, v);
 		if (!nvidia_arch_name(g->id.arch))
 			test_note(t, "%s: a generation that this version does not know: its interrupt is not tried", v->name);
-		if (g->died)
-			vgpu_still_answers(t, v);
 	}
 }
 
@@ -480,8 +478,8 @@ TEST_FULL(vgpu, ptimer, 0, 60000, "monotonic, and at a steady rate against the T
 
 		if (!vgpu_answers(t, v, &why) || !vgpu_can_afford(v, 3 * READS + 40, &why))
 			continue;
-		why = "the GPU was never started: vgpu.identify";
-		if (v->g->unposted)
+		why = v->g->unposted ? "the GPU was never started: vgpu.identify" : "a virtual function has no PTIMER here [I]";
+		if (v->g->no_ptimer)
 			continue;
 		shown++;
 		if (!monotonic(t, v, &moved))

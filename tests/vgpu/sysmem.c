@@ -184,7 +184,9 @@ TEST_FULL(vgpu, sysmem_window, 0, 60000, "the window at system memory reads and 
 		if (v->g->kind != NVIDIA_REAL || v->g->id.kind != NVIDIA_REAL)
 			continue;
 		why = "this generation's window shows video memory only, or BAR0 does not reach it";
-		if (!nvidia_has_window(v->g) || !vgpu_can_afford(v, 2 * WORDS, &why))
+		if (v->g->unposted)
+			why = "the GPU was never started: vgpu.identify";
+		if (v->g->unposted || !nvidia_has_window(v->g) || !vgpu_can_afford(v, 2 * WORDS, &why))
 			continue;
 		shown++;
 		through_window(t, v, DMA_OFF);

@@ -20,7 +20,7 @@ enum vgpu_msi {
 	VGPU_MSI_NO_TRIGGER,  /* none of the ladder's triggers shows as pending in the GPU */
 	VGPU_MSI_HELD,        /* pending, and not to be taken back */
 	VGPU_MSI_NO_VECTOR,   /* pending in the GPU, and no CPU is interrupted */
-	VGPU_MSI_ONLY_FIRST,
+	VGPU_MSI_ONLY_FIRST,  /* each time MSI is enabled, one arrives, and no other */
 	VGPU_MSI_LOSSY,       /* some are lost */
 	VGPU_MSI_DOUBLED,     /* more arrive than were raised */
 	VGPU_MSI_ASTRAY,      /* it comes with another vector, or to another CPU */
@@ -35,8 +35,8 @@ struct vgpu {
 	/* of the few messages that decided it, those at start-up included */
 	unsigned raised, pending, arrived, extra;
 	int vector, stray_vector;
-	unsigned stray_cpu;
-	bool death_told, config_death_told;
+	unsigned stray_cpu, other;      /* other: the message or entry that came instead of 0 */
+	bool death_told;                /* … or that of its configuration space */
 };
 
 /*

@@ -177,10 +177,10 @@ static int start(struct amdvi *v)
 {
 	int r;
 
-	amdvi_w64(v, DEV_TAB_BASE, v->dev_tab.pa.v | FIELD_PREP(DEV_TAB_SIZE, v->dev_tab.size / PAGE_SIZE - 1));
 	amdvi_commands_start(v);
 	amdvi_log_start(v);
-	r = amdvi_control(v, CONTROL_CMDBUFEN | CONTROL_EVENTLOGEN, true, 0);
+	/* EventIntEn sends nothing while MSI is off in the unit's function; QEMU tells of an overflow with it only. */
+	r = amdvi_control(v, CONTROL_CMDBUFEN | CONTROL_EVENTLOGEN | CONTROL_EVENTINTEN, true, 0);
 	if (r == 0)
 		r = amdvi_control(v, CONTROL_IOMMUEN, true, STATUS_CMDBUFRUN | STATUS_EVENTLOGRUN);
 	v->running = r == 0;
@@ -190,7 +190,7 @@ static int start(struct amdvi *v)
 static int stop(struct amdvi *v)
 {
 	v->running = false;
-	return amdvi_control(v, CONTROL_IOMMUEN | CONTROL_CMDBUFEN | CONTROL_EVENTLOGEN, false,
+	return amdvi_control(v, CONTROL_IOMMUEN | CONTROL_CMDBUFEN | CONTROL_EVENTLOGEN | CONTROL_EVENTINTEN, false,
 			     STATUS_CMDBUFRUN | STATUS_EVENTLOGRUN);
 }
 
@@ -365,6 +365,8 @@ static int amdvi_probe(struct iommu *iommu, const struct iommu_desc *desc)
 	    !dma_alloc(&v->no_irt, 2 * AMDVI_IRT_ENTRIES * sizeof(struct amdvi_pair), PAGE_SIZE, PHYS_ANY))
 		return -ENOMEM;
 	init_table(v);
+	/* Now, so that firmware's is not looked at any more, not even by a unit that does so while it is off. */
+	amdvi_w64(v, DEV_TAB_BASE, v->dev_tab.pa.v | FIELD_PREP(DEV_TAB_SIZE, v->dev_tab.size / PAGE_SIZE - 1));
 	r = amdvi_commands_init(v);
 	return r < 0 ? r : amdvi_log_init(v);
 }
