@@ -70,6 +70,8 @@ struct iommu_domain {
 };
 struct sync_range { iova_t iova; size_t size; bool leaf_only; }; /* NULL: the whole domain */
 
+struct iommu_leaf { gpa_t pa; uint64_t size; uint32_t prot; }; /* pa: of the address that was asked for */
+
 struct iommu_ops {
 	const char *name;
 	int (*probe)(struct iommu *, const struct iommu_desc *);
@@ -81,9 +83,14 @@ struct iommu_ops {
 	/* rid is a requester ID. attach and detach include the invalidations they need. */
 	int (*attach)(struct iommu_domain *, pci_rid_t);
 	int (*detach)(struct iommu_domain *, pci_rid_t);
-	/* Page aligned. size any multiple of a page; the largest leaves allowed by page_max are used. */
+	/*
+	 * Page aligned. size any multiple of a page; the largest leaves allowed by page_max (0: any) are
+	 * used, of the sizes between 4 KiB, 2 MiB and 1 GiB only where page_max is such a one.
+	 */
 	int (*map)(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot, size_t page_max);
 	int (*unmap)(struct iommu_domain *, iova_t, size_t);
+	/* What the tables in memory say, as the unit would read them. -ENOENT, -ERANGE. */
+	int (*lookup)(const struct iommu_domain *, iova_t, struct iommu_leaf *);
 	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
 	int (*sync_all)(struct iommu *, struct deadline); /* every domain's translations */
 	/* Interrupts. ir_enable with eim only where caps.eim. */

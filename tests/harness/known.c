@@ -130,8 +130,8 @@ static const struct {
 	  "kvm_update_msi_routes_all() drops the error (seen on 10.0)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
-	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels", ACCEL_UNKNOWN, 900, 9999,
-	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
+	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random", ACCEL_UNKNOWN, 900,
+	  9999, "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},
 };

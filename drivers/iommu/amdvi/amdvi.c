@@ -602,6 +602,16 @@ static int amdvi_unmap(struct iommu_domain *d, iova_t at, size_t size)
 	return d->passthrough ? -EINVAL : amd_v1_unmap(v1_of(d), at.v, size);
 }
 
+static int amdvi_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
+{
+	struct amd_v1_leaf l;
+	const int r = d->passthrough ? -EINVAL : amd_v1_lookup(v1_of(d), at.v, &l);
+
+	if (r == 0)
+		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
+	return r;
+}
+
 /* Tables that unmap took out are freed once nothing of the domain can be cached. */
 static int sync_domain(struct iommu_domain *d, struct deadline dl)
 {
@@ -649,6 +659,7 @@ const struct iommu_ops amdvi_ops = {
 	.detach = amdvi_detach,
 	.map = amdvi_map,
 	.unmap = amdvi_unmap,
+	.lookup = amdvi_lookup,
 	.sync = amdvi_sync,
 	.sync_all = amdvi_sync_all,
 	.ir_enable = amdvi_ir_enable,
