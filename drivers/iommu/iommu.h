@@ -105,10 +105,20 @@ struct iommu_ops {
 	/* The same for an I/O APIC pin: its redirection entry; route as given to irq_map(). */
 	uint64_t (*irq_rte)(struct iommu *, int index, const struct irq_route *, bool mask);
 	int (*fault_pop)(struct iommu *, struct iommu_fault *);              /* -EAGAIN: none */
-	void (*fault_clear)(struct iommu *);
+	void (*fault_clear)(struct iommu *);                                 /* and the next one interrupts again */
+	/* The unit's own interrupt, for faults and errors of its queue: to that route; NULL: off. -EOPNOTSUPP: *why */
+	int (*fault_irq)(struct iommu *, const struct irq_route *, const char **why);
+	/*
+	 * Queues n waits (at most IOMMU_QUEUE_WAITS) and does not wait for them: the k-th stores first + k in
+	 * the k-th quadword at words, its low half at least. -EOPNOTSUPP: there is no queue.
+	 */
+	int (*queue_waits)(struct iommu *, gpa_t words, unsigned n, uint32_t first);
+	/* A command of a kind that there is not. -EIO: refused, and the queue works again; 0: it was taken. */
+	int (*queue_bad)(struct iommu *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 
+#define IOMMU_QUEUE_WAITS 200
 #define IOMMU_MAX 16
 struct iommu {
 	const struct iommu_ops *ops;

@@ -206,7 +206,7 @@ int amdvi_switch(struct amdvi *v)
 
 /* ---- bringing a unit to a known state ---- */
 
-static pci_rid_t own_rid(const struct amdvi *v)
+pci_rid_t amdvi_own_rid(const struct amdvi *v)
 {
 	return (pci_rid_t){(uint32_t)v->unit->segment << 16 | v->unit->device_id};
 }
@@ -233,7 +233,7 @@ static bool ioapics_named(void)
 static void read_caps(struct amdvi *v)
 {
 	struct iommu_caps *c = &v->iommu->caps;
-	const uint32_t header = pci_r32(own_rid(v), v->unit->cap_offset + IOMMU_CAP_HEADER);
+	const uint32_t header = pci_r32(amdvi_own_rid(v), v->unit->cap_offset + IOMMU_CAP_HEADER);
 	const unsigned most = 4 + MIN((unsigned)FIELD_GET(EFR_HATS, v->efr), 2u);
 
 	c->raw[0] = v->efr;
@@ -254,7 +254,7 @@ static void read_caps(struct amdvi *v)
 	fmt_snprintf(c->text, sizeof(c->text),
 		     "AMD-Vi at %llx EFR=%llx IVHD=%xh " PRIRID " %u-bit levels=1-%u pages=4K..%s%s%s%s%s%s",
 		     (unsigned long long)v->iommu->desc.regs.v, (unsigned long long)v->efr, v->unit->type,
-		     RIDARG(own_rid(v)), c->iova_bits, most, "2^51", v->efr & EFR_IASUP ? " IA" : "",
+		     RIDARG(amdvi_own_rid(v)), c->iova_bits, most, "2^51", v->efr & EFR_IASUP ? " IA" : "",
 		     v->efr & EFR_GASUP ? " GA" : "", v->efr & EFR_XTSUP ? " XT" : "",
 		     c->interrupt_remapping ? " IR" : "", c->caching_mode ? " NpCache" : "");
 }
@@ -671,5 +671,8 @@ const struct iommu_ops amdvi_ops = {
 	.irq_rte = amdvi_irq_rte,
 	.fault_pop = amdvi_fault_pop,
 	.fault_clear = amdvi_fault_clear,
+	.fault_irq = amdvi_fault_irq,
+	.queue_waits = amdvi_queue_waits,
+	.queue_bad = amdvi_queue_bad,
 	.dump = amdvi_dump,
 };

@@ -538,5 +538,8 @@ const struct iommu_ops vtd_ops = {
 	.irq_rte = vtd_irq_rte,
 	.fault_pop = vtd_fault_pop,
 	.fault_clear = vtd_fault_clear,
+	.fault_irq = vtd_fault_irq,
+	.queue_waits = vtd_queue_waits,
+	.queue_bad = vtd_queue_bad,
 	.dump = vtd_dump,
 };
