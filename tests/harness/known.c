@@ -82,7 +82,7 @@ static const struct known {
 	 "this KVM emulates every instruction, and delivers a level again before its EOI (kvm_pvm, QEMU 10.0)", kvm_emulates},
 	{"iommu.translate iommu.scatter iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only "
 	 "iommu.write_only iommu.isolation iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous "
-	 "iommu.levels dma.latency dma.bandwidth dma.depth", ACCEL_UNKNOWN, 900, 1100,
+	 "iommu.levels iommu.stale iommu.bridge_alias pci.requester_ids dma.latency dma.bandwidth dma.depth", ACCEL_UNKNOWN, 900, 1100,
 	 "QEMU amd-iommu: a device on a bus other than 0 is taken for one on bus 0 (seen on 10.0, mended in 11.1)",
 	 qemu_amdvi_beyond_bus_0},
 	{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
@@ -140,7 +140,7 @@ static const struct {
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias pci.requester_ids", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},
