@@ -70,6 +70,8 @@ struct iommu_domain {
 };
 struct sync_range { iova_t iova; size_t size; bool leaf_only; }; /* NULL: the whole domain */
 
+struct iommu_leaf { gpa_t pa; uint64_t size; uint32_t prot; }; /* pa: of the address that was asked for */
+
 struct iommu_ops {
 	const char *name;
 	int (*probe)(struct iommu *, const struct iommu_desc *);
@@ -81,9 +83,14 @@ struct iommu_ops {
 	/* rid is a requester ID. attach and detach include the invalidations they need. */
 	int (*attach)(struct iommu_domain *, pci_rid_t);
 	int (*detach)(struct iommu_domain *, pci_rid_t);
-	/* Page aligned. size any multiple of a page; the largest leaves allowed by page_max are used. */
+	/*
+	 * Page aligned. size any multiple of a page; the largest leaves allowed by page_max (0: any) are
+	 * used, of the sizes between 4 KiB, 2 MiB and 1 GiB only where page_max is such a one.
+	 */
 	int (*map)(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot, size_t page_max);
 	int (*unmap)(struct iommu_domain *, iova_t, size_t);
+	/* What the tables in memory say, as the unit would read them. -ENOENT, -ERANGE. */
+	int (*lookup)(const struct iommu_domain *, iova_t, struct iommu_leaf *);
 	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
 	int (*sync_all)(struct iommu *, struct deadline); /* every domain's translations */
 	/* Interrupts. ir_enable with eim only where caps.eim. */
@@ -98,10 +105,20 @@ struct iommu_ops {
 	/* The same for an I/O APIC pin: its redirection entry; route as given to irq_map(). */
 	uint64_t (*irq_rte)(struct iommu *, int index, const struct irq_route *, bool mask);
 	int (*fault_pop)(struct iommu *, struct iommu_fault *);              /* -EAGAIN: none */
-	void (*fault_clear)(struct iommu *);
+	void (*fault_clear)(struct iommu *);                                 /* and the next one interrupts again */
+	/* The unit's own interrupt, for faults and errors of its queue: to that route; NULL: off. -EOPNOTSUPP: *why */
+	int (*fault_irq)(struct iommu *, const struct irq_route *, const char **why);
+	/*
+	 * Queues n waits (at most IOMMU_QUEUE_WAITS) and does not wait for them: the k-th stores first + k in
+	 * the k-th quadword at words, its low half at least. -EOPNOTSUPP: there is no queue.
+	 */
+	int (*queue_waits)(struct iommu *, gpa_t words, unsigned n, uint32_t first);
+	/* A command of a kind that there is not. -EIO: refused, and the queue works again; 0: it was taken. */
+	int (*queue_bad)(struct iommu *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 
+#define IOMMU_QUEUE_WAITS 200
 #define IOMMU_MAX 16
 struct iommu {
 	const struct iommu_ops *ops;

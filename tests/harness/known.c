@@ -82,7 +82,7 @@ static const struct known {
 	 "this KVM emulates every instruction, and delivers a level again before its EOI (kvm_pvm, QEMU 10.0)", kvm_emulates},
 	{"iommu.translate iommu.scatter iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only "
 	 "iommu.write_only iommu.isolation iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous "
-	 "iommu.levels dma.latency dma.bandwidth dma.depth", ACCEL_UNKNOWN, 900, 1100,
+	 "iommu.levels iommu.stale iommu.bridge_alias pci.requester_ids dma.latency dma.bandwidth dma.depth", ACCEL_UNKNOWN, 900, 1100,
 	 "QEMU amd-iommu: a device on a bus other than 0 is taken for one on bus 0 (seen on 10.0, mended in 11.1)",
 	 qemu_amdvi_beyond_bus_0},
 	{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
@@ -127,6 +127,15 @@ static const struct {
 	  "QEMU ivshmem with amd-iommu under KVM: MSI-X enabled before all its entries are remappable never fires "
 	  "(ivshmem_enable_irqfd(); seen on 10.0 and 11.1)", qemu_amdvi},
 	 "*ivshmem MSI-X remapped*"},
+	{{"iommu.queue", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: an illegal command does not stop the buffer, the next is done (seen on 10.0 and 11.1)", qemu_amdvi},
+	 "a command that there is not: got it taken*"},
+	{{"iommu.queue", ACCEL_UNKNOWN, 900, 1100,
+	  "QEMU amd-iommu: an illegal command is not logged (seen on 10.0, mended in 11.1)", qemu_amdvi},
+	 "a command that there is not: got no ILLEGAL_COMMAND_ERROR*"},
+	{{"iommu.fault_event", ACCEL_UNKNOWN, 900, 1100,
+	  "QEMU amd-iommu: a DMA fault is not logged, so it does not interrupt (seen on 10.0, mended in 11.1)", qemu_amdvi},
+	 "event: round 0, CPU 0: got 0 interrupts*"},
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
@@ -135,7 +144,8 @@ static const struct {
 	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
-	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
+	  "iommu.fault_event iommu.stale iommu.bridge_alias pci.requester_ids", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},

@@ -215,7 +215,7 @@ int amdvi_switch(struct amdvi *v)
 
 /* ---- bringing a unit to a known state ---- */
 
-static pci_rid_t own_rid(const struct amdvi *v)
+pci_rid_t amdvi_own_rid(const struct amdvi *v)
 {
 	return (pci_rid_t){(uint32_t)v->unit->segment << 16 | v->unit->device_id};
 }
@@ -242,7 +242,7 @@ static bool ioapics_named(void)
 static void read_caps(struct amdvi *v)
 {
 	struct iommu_caps *c = &v->iommu->caps;
-	const uint32_t header = pci_r32(own_rid(v), v->unit->cap_offset + IOMMU_CAP_HEADER);
+	const uint32_t header = pci_r32(amdvi_own_rid(v), v->unit->cap_offset + IOMMU_CAP_HEADER);
 	const unsigned most = 4 + MIN((unsigned)FIELD_GET(EFR_HATS, v->efr), 2u);
 
 	c->raw[0] = v->efr;
@@ -263,7 +263,7 @@ static void read_caps(struct amdvi *v)
 	fmt_snprintf(c->text, sizeof(c->text),
 		     "AMD-Vi at %llx EFR=%llx IVHD=%xh " PRIRID " %u-bit levels=1-%u pages=4K..%s%s%s%s%s%s",
 		     (unsigned long long)v->iommu->desc.regs.v, (unsigned long long)v->efr, v->unit->type,
-		     RIDARG(own_rid(v)), c->iova_bits, most, "2^51", v->efr & EFR_IASUP ? " IA" : "",
+		     RIDARG(amdvi_own_rid(v)), c->iova_bits, most, "2^51", v->efr & EFR_IASUP ? " IA" : "",
 		     v->efr & EFR_GASUP ? " GA" : "", v->efr & EFR_XTSUP ? " XT" : "",
 		     c->interrupt_remapping ? " IR" : "", c->caching_mode ? " NpCache" : "");
 }
@@ -643,6 +643,16 @@ static int amdvi_unmap(struct iommu_domain *d, iova_t at, size_t size)
 	return d->passthrough ? -EINVAL : amd_v1_unmap(v1_of(d), at.v, size);
 }
 
+static int amdvi_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
+{
+	struct amd_v1_leaf l;
+	const int r = d->passthrough ? -EINVAL : amd_v1_lookup(v1_of(d), at.v, &l);
+
+	if (r == 0)
+		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
+	return r;
+}
+
 /* Tables that unmap took out are freed once nothing of the domain can be cached. */
 static int sync_domain(struct iommu_domain *d, struct deadline dl)
 {
@@ -690,6 +700,7 @@ const struct iommu_ops amdvi_ops = {
 	.detach = amdvi_detach,
 	.map = amdvi_map,
 	.unmap = amdvi_unmap,
+	.lookup = amdvi_lookup,
 	.sync = amdvi_sync,
 	.sync_all = amdvi_sync_all,
 	.ir_enable = amdvi_ir_enable,
@@ -701,5 +712,8 @@ const struct iommu_ops amdvi_ops = {
 	.irq_rte = amdvi_irq_rte,
 	.fault_pop = amdvi_fault_pop,
 	.fault_clear = amdvi_fault_clear,
+	.fault_irq = amdvi_fault_irq,
+	.queue_waits = amdvi_queue_waits,
+	.queue_bad = amdvi_queue_bad,
 	.dump = amdvi_dump,
 };

@@ -48,9 +48,10 @@ static int recover(struct amdvi *v)
 	const struct amdvi_pair bad = *slot(v, head);
 	int r;
 
-	log_line("# note AMD-Vi command buffer stopped, STATUS=%llx, at command %u: %016llx %016llx",
-		 (unsigned long long)amdvi_r64(v, STATUS), head, (unsigned long long)bad.lo,
-		 (unsigned long long)bad.hi);
+	if (!v->error_due)
+		log_line("# note AMD-Vi command buffer stopped, STATUS=%llx, at command %u: %016llx %016llx",
+			 (unsigned long long)amdvi_r64(v, STATUS), head, (unsigned long long)bad.lo,
+			 (unsigned long long)bad.hi);
 	r = amdvi_control(v, CONTROL_CMDBUFEN, false, STATUS_CMDBUFRUN);
 	if (r < 0)
 		return r;
@@ -77,6 +78,38 @@ static int submit(struct amdvi *v, const struct amdvi_pair *c, unsigned n, struc
 	if (!WAIT_UNTIL(*store == v->seq || !(amdvi_r64(v, STATUS) & STATUS_CMDBUFRUN), dl))
 		return amdvi_fail(v, "a command did not complete");
 	return *store == v->seq ? 0 : recover(v);
+}
+
+int amdvi_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t first)
+{
+	struct amdvi *v = amdvi_of(iommu);
+
+	if (iommu->broken)
+		return -EIO;
+	if (!v->running)
+		return -EOPNOTSUPP;
+	if (n > IOMMU_QUEUE_WAITS)
+		return -EINVAL;
+	for (unsigned i = 0; i < n; i++)
+		*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | (words.v + 8 * i), first + i);
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
+	return 0;
+}
+
+/* Opcode 0 is reserved (2.4). */
+int amdvi_queue_bad(struct iommu *iommu)
+{
+	struct amdvi *v = amdvi_of(iommu);
+	const struct amdvi_pair c = command(0, 0, 0);
+	int r;
+
+	if (!v->running)
+		return -EOPNOTSUPP;
+	v->error_due = true;
+	r = submit(v, &c, 1, deadline_in(AMDVI_WAIT_NS));
+	v->error_due = false;
+	return r;
 }
 
 /* ---- batches ---- */

@@ -96,3 +96,29 @@ void amdvi_fault_clear(struct iommu *iommu)
 		restart(v);
 	amdvi_w1c(v, STATUS_EVENTLOGINT);
 }
+
+/* By the MSI of the unit's own function (2.5.1): EventLogInt stands until it is cleared. */
+int amdvi_fault_irq(struct iommu *iommu, const struct irq_route *route, const char **why)
+{
+	struct amdvi *v = amdvi_of(iommu);
+	struct pci_dev *dev = pci_find(amdvi_own_rid(v));
+	struct msi_msg msg;
+	struct msi msi;
+	int r;
+
+	if (!dev || msi_open(dev, &msi) < 0) {
+		*why = "the unit's function has no MSI";
+		return -EOPNOTSUPP;
+	}
+	msi_enable(&msi, false);
+	if (!route)
+		return amdvi_control(v, CONTROL_EVENTINTEN, false, 0);
+	r = msg_compat(route, &msg, why);
+	if (r == 0)
+		r = msi_program(&msi, &msg, 1);
+	if (r < 0)
+		return r;
+	pci_set_command(dev, PCI_COMMAND_MASTER, 0);
+	msi_enable(&msi, true);
+	return amdvi_control(v, CONTROL_EVENTINTEN, true, 0);
+}

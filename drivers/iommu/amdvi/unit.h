@@ -47,6 +47,7 @@ struct amdvi {
 	struct dma_buf commands, store;
 	unsigned tail;
 	uint64_t seq;
+	bool error_due;              /* the next error is asked for: not worth a line */
 	struct dma_buf log;
 	unsigned head;
 	uint64_t domain_used[AMDVI_DOMAINS / 64];
@@ -72,11 +73,14 @@ int amdvi_control(struct amdvi *, uint64_t bits, bool on, uint64_t follows);
 int amdvi_update_device(struct amdvi *, uint16_t id);
 /* After translating or remapping has changed: the whole table, and the unit on or off. */
 int amdvi_switch(struct amdvi *);
+pci_rid_t amdvi_own_rid(const struct amdvi *);   /* of the unit as a PCI function */
 struct amdvi_irt *amdvi_irt_find(struct amdvi *, uint16_t id);
 
 /* command.c: complete on return; nothing to be done while the unit is off */
 int amdvi_commands_init(struct amdvi *);
 void amdvi_commands_start(struct amdvi *);
+int amdvi_queue_waits(struct iommu *, gpa_t words, unsigned n, uint32_t first);
+int amdvi_queue_bad(struct iommu *);
 int amdvi_inv_device(struct amdvi *, uint16_t id);
 int amdvi_inv_interrupts(struct amdvi *, uint16_t id);
 /* Everything: by INVALIDATE_IOMMU_ALL where there is one, and each function that exists by itself. */
@@ -90,6 +94,7 @@ int amdvi_log_init(struct amdvi *);
 void amdvi_log_start(struct amdvi *);
 int amdvi_fault_pop(struct iommu *, struct iommu_fault *);
 void amdvi_fault_clear(struct iommu *);
+int amdvi_fault_irq(struct iommu *, const struct irq_route *, const char **why);
 
 /* ir.c */
 int amdvi_ir_enable(struct iommu *, bool eim);

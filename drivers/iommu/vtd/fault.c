@@ -114,3 +114,26 @@ void vtd_fault_clear(struct iommu *iommu)
 		clear_record(v, i);
 	vtd_w1c(v, FSTS_REG, FSTS_W1C);
 }
+
+/*
+ * 7.4: the unit interrupts when the first of its status bits comes up, and again after all were cleared.
+ * Its message is not remapped.
+ */
+int vtd_fault_irq(struct iommu *iommu, const struct irq_route *route, const char **why)
+{
+	struct vtd *v = vtd_of(iommu);
+	struct msi_msg msg;
+	int r;
+
+	vtd_w32(v, FECTL_REG, FECTL_IM);
+	if (!route)
+		return 0;
+	r = msg_compat(route, &msg, why);
+	if (r < 0)
+		return r;
+	vtd_w32(v, FEDATA_REG, msg.data);
+	vtd_w32(v, FEADDR_REG, (uint32_t)msg.addr);
+	vtd_w32(v, FEUADDR_REG, (uint32_t)(msg.addr >> 32));
+	vtd_w32(v, FECTL_REG, 0);
+	return 0;
+}

@@ -47,8 +47,9 @@ static int queue_recover(struct vtd *v, struct deadline dl)
 	const unsigned head = (unsigned)FIELD_GET(IQH_QH, vtd_r64(v, IQH_REG)) % QUEUE_ENTRIES;
 	const struct vtd_entry bad = *queue_slot(v, head);
 
-	log_line("# note VT-d queue error FSTS=%08x at descriptor %u: %016llx %016llx", fsts, head,
-		 (unsigned long long)bad.lo, (unsigned long long)bad.hi);
+	if (!v->queue_error_due)
+		log_line("# note VT-d queue error FSTS=%08x at descriptor %u: %016llx %016llx", fsts, head,
+			 (unsigned long long)bad.lo, (unsigned long long)bad.hi);
 	for (unsigned i = head; i % QUEUE_ENTRIES != v->queue_tail % QUEUE_ENTRIES; i++) {
 		const bool last = (i + 1) % QUEUE_ENTRIES == v->queue_tail % QUEUE_ENTRIES;
 
@@ -77,6 +78,41 @@ static int queue_submit(struct vtd *v, const struct vtd_entry *desc, unsigned n,
 	if (!WAIT_UNTIL(*status == v->queue_seq || (vtd_r32(v, FSTS_REG) & FSTS_QUEUE_ERRORS), dl))
 		return vtd_fail(v, "an invalidation did not complete");
 	return *status == v->queue_seq ? 0 : queue_recover(v, dl);
+}
+
+int vtd_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t first)
+{
+	struct vtd *v = vtd_of(iommu);
+
+	if (iommu->broken)
+		return -EIO;
+	if (!queue_on(v))
+		return -EOPNOTSUPP;
+	if (n > IOMMU_QUEUE_WAITS)
+		return -EINVAL;
+	for (unsigned i = 0; i < n; i++) {
+		struct vtd_entry e = wait_desc(v, first + i);
+
+		e.hi = words.v + 8 * i;
+		*queue_slot(v, v->queue_tail++) = e;
+	}
+	queue_ring(v);
+	return 0;
+}
+
+/* Type 0 is reserved in every revision (6.5.2). */
+int vtd_queue_bad(struct iommu *iommu)
+{
+	struct vtd *v = vtd_of(iommu);
+	const struct vtd_entry desc = {.lo = FIELD_PREP(QI_TYPE, 0)};
+	int r;
+
+	if (!queue_on(v))
+		return -EOPNOTSUPP;
+	v->queue_error_due = true;
+	r = queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
+	v->queue_error_due = false;
+	return r;
 }
 
 int vtd_queue_start(struct vtd *v)

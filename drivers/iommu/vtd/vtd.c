@@ -468,6 +468,16 @@ static int vtd_unmap(struct iommu_domain *d, iova_t at, size_t size)
 	return d->passthrough ? -EINVAL : vtd_sl_unmap(sl_of(d), at.v, size);
 }
 
+static int vtd_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
+{
+	struct vtd_sl_leaf l;
+	const int r = d->passthrough ? -EINVAL : vtd_sl_lookup(sl_of(d), at.v, &l);
+
+	if (r == 0)
+		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
+	return r;
+}
+
 /* Tables that unmap took out are freed once nothing of the domain can be cached. */
 static int sync_domain(struct iommu_domain *d, struct deadline dl)
 {
@@ -516,6 +526,7 @@ const struct iommu_ops vtd_ops = {
 	.detach = vtd_detach,
 	.map = vtd_map,
 	.unmap = vtd_unmap,
+	.lookup = vtd_lookup,
 	.sync = vtd_sync,
 	.sync_all = vtd_sync_all,
 	.ir_enable = vtd_ir_enable,
@@ -527,5 +538,8 @@ const struct iommu_ops vtd_ops = {
 	.irq_rte = vtd_irq_rte,
 	.fault_pop = vtd_fault_pop,
 	.fault_clear = vtd_fault_clear,
+	.fault_irq = vtd_fault_irq,
+	.queue_waits = vtd_queue_waits,
+	.queue_bad = vtd_queue_bad,
 	.dump = vtd_dump,
 };

@@ -27,6 +27,7 @@ struct vtd {
 	struct dma_buf queue, status;
 	unsigned queue_tail;
 	uint32_t queue_seq;
+	bool queue_error_due;        /* the next error is asked for: not worth a line */
 	struct dma_buf irt;
 	uint64_t irt_used[VTD_IRT_ENTRIES / 64];
 };
@@ -66,6 +67,8 @@ int vtd_inv_iotlb_domain(struct vtd *, uint16_t did, struct deadline);
 /* By page where the unit can, else the domain. leaf_only: the tables above the leaves did not change. */
 int vtd_inv_iotlb_range(struct vtd *, uint16_t did, uint64_t iova, uint64_t size, bool leaf_only,
 			struct deadline);
+int vtd_queue_waits(struct iommu *, gpa_t words, unsigned n, uint32_t first);
+int vtd_queue_bad(struct iommu *);
 int vtd_inv_iec_all(struct vtd *);
 int vtd_inv_iec(struct vtd *, unsigned index);
 
@@ -81,3 +84,4 @@ uint64_t vtd_irq_rte(struct iommu *, int index, const struct irq_route *, bool m
 /* ---- fault.c ---- */
 int vtd_fault_pop(struct iommu *, struct iommu_fault *);
 void vtd_fault_clear(struct iommu *);
+int vtd_fault_irq(struct iommu *, const struct irq_route *, const char **why);

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "tests/iommu/iommu_test.h"
+
+/* Every device that does DMA behind a unit, the slow ones too; one after the other. */
+#define FOR_EACH_REQUESTER(t, ex)                                                                  \
+	for (struct exerciser *ex = dma_next_exerciser(t, NULL, EX_DMA_WRITE, true); ex;           \
+	     ex = dma_next_exerciser(t, ex, EX_DMA_WRITE, true))
+
+/* The source of the fault that a write to memory that is not mapped leaves. */
+static bool source_of(struct dma_space *s, const struct dma_target *absent, struct iommu_fault *f)
+{
+	dma_faults_clear(s);
+	dma_try(s, DMA_WRITE, absent->iova, dma_len(s->ex, 512));
+	return EXPECT_MSG(s->t, iommu_fault_wait(s->iommu, f, MS(100)) == 0,
+			  "%s: fault: got none recorded, expected one that names its source", s->name);
+}
+
+/*
+ * The unit sees each function under the ID that we work out from the topology.
+ *
+ * PCIe-to-PCI Bridge 2.3, VT-d 3.4.1: its own, or the secondary bus of the bridge that it is behind. A
+ * transfer that is translated shows that the ID has a domain, a blocked one says the ID itself. Wrong IDs
+ * are how a device is put into another one's domain.
+ */
+TEST(pci, requester_ids, "the IOMMU sees each function under the ID that the topology gives it", NEED_PCI,
+     NEED_IOMMU_TRANSLATION)
+{
+	unsigned devices = 0;
+	const char *why;
+
+	FOR_EACH_REQUESTER(t, ex) {
+		const size_t len = dma_len(ex, 512);
+		const pci_rid_t want = pci_requester_id(ex->dev);
+		struct dma_space *s = dma_space_open(t, ex, DMA_TRANSLATED, &why);
+		struct dma_target *g, *absent;
+		struct iommu_fault f;
+
+		if (!s)
+			continue;
+		EXPECT_EQ(t, ex->rid.v, want.v);
+		g = dma_target_map(s, PAGE_SIZE, IOMMU_RW);
+		absent = dma_target_alloc(s, PAGE_SIZE);
+		REQUIRE_OK(t, dma_load(s, 60, len));
+		EXPECT_OK(t, dma_write(g, 0, len));
+		dma_expect_written(g, 0, len, "under its ID");
+		if (source_of(s, absent, &f)) {
+			EXPECT_MSG(t, f.rid.v == want.v, PRIRID " %s: fault's source: got " PRIRID ", expected " PRIRID,
+				   RIDARG(ex->dev->rid), ex->ops->name, RIDARG(f.rid), RIDARG(want));
+			test_note(t, PRIRID " %s is seen as " PRIRID, RIDARG(ex->dev->rid), ex->ops->name, RIDARG(f.rid));
+		}
+		dma_expect_untouched(absent, "not mapped");
+		dma_space_close(s);
+		devices++;
+	}
+	if (devices == 0)
+		test_skip(t, "no device under test that writes known bytes behind an IOMMU");
+}
+
+/*
+ * Behind a PCIe-to-PCI bridge a function has no ID of its own: the bridge's counts, and that alone.
+ *
+ * PCIe-to-PCI Bridge 2.3: the bridge takes ownership, with its secondary bus and devfn 0. A domain
+ * attached to the function's own ID must do nothing; one attached to the bridge's translates.
+ */
+TEST(iommu, bridge_alias, "behind a PCIe-to-PCI bridge a device is translated and faulted under the bridge's ID",
+     NEED_IOMMU_TRANSLATION)
+{
+	unsigned devices = 0;
+	const char *why;
+
+	FOR_EACH_REQUESTER(t, ex) {
+		const size_t len = dma_len(ex, 512);
+		const pci_rid_t own = ex->dev->rid, alias = pci_requester_id(ex->dev);
+		struct dma_space *s = own.v != alias.v ? dma_space_open(t, ex, DMA_TRANSLATED, &why) : NULL;
+		struct dma_target *g, *absent;
+		struct iommu_fault f;
+
+		if (!s)
+			continue;
+		g = dma_target_map(s, PAGE_SIZE, IOMMU_RW);
+		absent = dma_target_alloc(s, PAGE_SIZE);
+		REQUIRE_OK(t, dma_load(s, 61, len));
+		EXPECT_OK(t, dma_write(g, 0, len));
+		dma_expect_written(g, 0, len, "under the bridge's ID");
+		if (source_of(s, absent, &f))
+			EXPECT_MSG(t, f.rid.v == alias.v && f.reason != IOMMU_FAULT_NO_DOMAIN,
+				   "%s: fault: got %s by " PRIRID ", expected one of its pages by " PRIRID, s->name,
+				   iommu_reason_name(f.reason), RIDARG(f.rid), RIDARG(alias));
+		dma_expect_untouched(absent, "not mapped");
+
+		REQUIRE_OK(t, dma_space_detach(s));
+		REQUIRE_OK(t, s->iommu->ops->attach(&s->domain, own));
+		dma_target_fill(g, 910);
+		if (source_of(s, g, &f))
+			EXPECT_MSG(t, f.rid.v == alias.v && f.reason == IOMMU_FAULT_NO_DOMAIN,
+				   "%s: fault, attached by its own ID: got %s by " PRIRID ", expected no domain of " PRIRID,
+				   s->name, iommu_reason_name(f.reason), RIDARG(f.rid), RIDARG(alias));
+		dma_expect_untouched(g, "attached by its own ID");
+		REQUIRE_OK(t, s->iommu->ops->detach(&s->domain, own));
+		REQUIRE_OK(t, dma_space_attach(s));
+		dma_faults_clear(s);
+		REQUIRE_OK(t, dma_load(s, 62, len));
+		EXPECT_OK(t, dma_write(g, 0, len));
+		dma_expect_written(g, 0, len, "under the bridge's ID again");
+		dma_space_close(s);
+		devices++;
+	}
+	if (devices == 0)
+		test_skip(t, "no device under test that does DMA behind a PCIe-to-PCI bridge (pcie-pci-bridge) and an IOMMU");
+}
