@@ -148,3 +148,5 @@ bool dma_expect_no_fault(struct dma_space *, const char *what);
 
 /* iommu.tables, the part for AMD-Vi (acpi_ivrs.c) */
 void iommu_check_ivrs(struct t *);
+/* The finding that DMA goes past a unit that is on (bypass.c). */
+void iommu_tell_bypass(const struct dma_space *);

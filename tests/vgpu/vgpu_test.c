@@ -3,6 +3,7 @@
 #include "tests/vgpu/vgpu_test.h"
 
 #include "kernel/cmdline.h"
+#include "kernel/cpu/cpu.h"
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/string.h"
 

@@ -108,12 +108,40 @@ static void test_bars(void)
 		CHECK(!nvidia_bar_expected(NVIDIA_REAL, NVIDIA_PASCAL, bar) == (bar == 2 || bar > 3));
 }
 
+static enum nvidia_kind believe(enum nvidia_kind k, uint16_t subdevice, const char *what)
+{
+	const struct nvidia_shape s = {.device = 0x1b38, .subvendor = 0x10de, .subdevice = subdevice,
+				       .pcie = strchr(what, 'e'), .msi = strchr(what, 'm'), .msix = strchr(what, 'x'),
+				       .pin = strchr(what, 'p')};
+
+	return nvidia_believe(k, &s);
+}
+
+static void test_believe(void)
+{
+	/* what goes together is believed */
+	CHECK_EQ(believe(NVIDIA_PARAVIRTUAL, 0x11f1, "mp"), NVIDIA_PARAVIRTUAL);
+	CHECK_EQ(believe(NVIDIA_PARAVIRTUAL, 0x9999, "mp"), NVIDIA_PARAVIRTUAL);
+	CHECK_EQ(believe(NVIDIA_REAL, 0x11d9, "emp"), NVIDIA_REAL);
+	CHECK_EQ(believe(NVIDIA_REAL, 0x11d9, "em"), NVIDIA_REAL);
+	CHECK_EQ(believe(NVIDIA_REAL, 0x11d9, "mp"), NVIDIA_REAL); /* behind a conventional bridge */
+	CHECK_EQ(believe(NVIDIA_VF, 0, "ex"), NVIDIA_VF);
+	CHECK_EQ(believe(NVIDIA_VF, 0, "e"), NVIDIA_VF);
+	/* what does not, is what configuration space says */
+	CHECK_EQ(believe(NVIDIA_REAL, 0x11f1, "mp"), NVIDIA_PARAVIRTUAL);
+	CHECK_EQ(believe(NVIDIA_PARAVIRTUAL, 0x11d9, "emp"), NVIDIA_REAL);
+	CHECK_EQ(believe(NVIDIA_REAL, 0, "ex"), NVIDIA_VF);
+	CHECK_EQ(believe(NVIDIA_VF, 0, "emp"), NVIDIA_REAL);
+	CHECK_EQ(believe(NVIDIA_PARAVIRTUAL, 0, "ex"), NVIDIA_VF);
+}
+
 int main(void)
 {
 	test_profiles();
 	test_chips();
 	test_dead();
 	test_bars();
+	test_believe();
 	CHECK(!strcmp(nvidia_kind_name(NVIDIA_PARAVIRTUAL), "paravirtual vGPU") && nvidia_kind_name((enum nvidia_kind)9));
 	return host_done("nvidia_id");
 }
