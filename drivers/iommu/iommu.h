@@ -99,6 +99,8 @@ struct iommu_ops {
 	/* Allocates an entry for rid, fills it and composes the message that reaches it. Index or -errno. */
 	int (*irq_map)(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
+	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
+	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */
 	/* The message that names entry index, allocated or not. -ERANGE: no message can. */
 	int (*irq_message)(struct iommu *, int index, struct msi_msg *);

@@ -250,6 +250,24 @@ int amdvi_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct
 	return amdvi_inv_interrupts(v, to->id);
 }
 
+int amdvi_irq_write(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
+{
+	struct amdvi *v = amdvi_of(iommu);
+	unsigned entry;
+	struct amdvi_irt *t = lookup(v, index, &entry);
+	struct amdvi_pair e;
+	int r;
+
+	if (iommu->broken)
+		return -EIO;
+	if (!t || holder(v, t, entry) != amdvi_irt_find(v, (uint16_t)rid.v))
+		return -EINVAL;
+	r = compose(iommu, route, &e);
+	if (r == 0)
+		set_entry(v, holder(v, t, entry), entry, &e);
+	return r;
+}
+
 int amdvi_irq_unmap(struct iommu *iommu, int index)
 {
 	struct amdvi *v = amdvi_of(iommu);

@@ -119,7 +119,7 @@ int vtd_irq_map(struct iommu *iommu, pci_rid_t rid, const struct irq_route *rout
 	return index;
 }
 
-int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
+int vtd_irq_write(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
 {
 	struct vtd *v = vtd_of(iommu);
 	uint64_t lo;
@@ -133,7 +133,14 @@ int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct i
 	if (r < 0)
 		return r;
 	vtd_set_entry(v, irte(v, index), lo, compose_source(rid));
-	return vtd_inv_iec(v, (unsigned)index);
+	return 0;
+}
+
+int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
+{
+	const int r = vtd_irq_write(iommu, index, rid, route);
+
+	return r < 0 ? r : vtd_inv_iec(vtd_of(iommu), (unsigned)index);
 }
 
 int vtd_irq_unmap(struct iommu *iommu, int index)

@@ -76,6 +76,7 @@ int vtd_inv_iec(struct vtd *, unsigned index);
 int vtd_ir_enable(struct iommu *, bool eim);
 void vtd_ir_disable(struct iommu *);
 int vtd_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
+int vtd_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int vtd_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int vtd_irq_unmap(struct iommu *, int index);
 int vtd_irq_message(struct iommu *, int index, struct msi_msg *);
