@@ -19,7 +19,7 @@
  * the run fails for it (a misspelt only= must not pass for the whole suite).
  */
 
-#define CMDLINE_GLOBS_MAX 64
+#define CMDLINE_GLOBS_MAX 128
 #define CMDLINE_STORE_MAX (2 * BOOT_CMDLINE_MAX)
 
 struct cmdline_globs {

@@ -104,6 +104,8 @@ void env_print(void)
 	const struct phys_stats mem = phys_stats();
 
 	log_line("# env accel %s", accel_name(cpu_features.accel));
+	if (kvm_emulates())
+		log_line("# env note this KVM emulates every instruction of ours: no time here says anything (docs/kvm.md)");
 	log_line("# env hypervisor %s", cpu_features.hypervisor[0] ? cpu_features.hypervisor : "none");
 	log_line("# env cpu %s %s", cpu_features.vendor, cpu_features.brand);
 	env_cpus();

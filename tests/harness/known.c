@@ -77,9 +77,9 @@ static const struct known {
 	{"apic.icr", ACCEL_TCG, 900, 9999,
 	 "QEMU TCG: the ICR reads back without its destination, and takes reserved bits (seen on 10.0)", NULL},
 	{"apic.priority", ACCEL_KVM, 0, 9999,
-	 "this KVM emulates every instruction, and ISR and PPR read as 0 in service (kvm_pvm, QEMU 10.0)", kvm_emulates},
+	 "kvm_pvm ends an interrupt as it injects it: ISR and PPR stay 0 in service (docs/kvm.md)", kvm_emulates},
 	{"ioapic.level", ACCEL_KVM, 0, 9999,
-	 "this KVM emulates every instruction, and delivers a level again before its EOI (kvm_pvm, QEMU 10.0)", kvm_emulates},
+	 "kvm_pvm ends an interrupt as it injects it: a level comes again before the guest's EOI (docs/kvm.md)", kvm_emulates},
 	{"iommu.translate iommu.scatter iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only "
 	 "iommu.write_only iommu.isolation iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous "
 	 "iommu.levels iommu.stale iommu.bridge_alias pci.requester_ids dma.latency dma.bandwidth dma.depth", ACCEL_UNKNOWN, 900, 1100,

@@ -175,6 +175,9 @@ struct vgpu_shot vgpu_shoot(struct exerciser *ex, struct delivery *d, unsigned c
 
 	irq_watch_restart(&d->watch);
 	s.error = ex->ops->irq_raise(ex, 0);
+	/* Said at once: to put such a device away may take long in silence. */
+	if (ex->broken)
+		test_note(d->t, PRIRID " %s: %s", RIDARG(ex->dev->rid), ex->ops->name, ex->broken);
 	if (s.error < 0)
 		return s;
 	(void)WAIT_FOR(irq_watch_count(&d->watch, cpu, own.vector), patience);
