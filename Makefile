@@ -92,4 +92,4 @@ test:
 	$(Q)$(PYTHON) tests/all.py
 
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/efi $(BUILD)/iso $(BUILD)/models $(BUILD)/include $(BUILD)/host $(BUILD)/flags $(BUILD)/*.elf $(BUILD)/*.efi $(BUILD)/*.iso
+	rm -rf $(BUILD)/plumb.raw $(BUILD)/plumb.qcow2 $(BUILD)/obj $(BUILD)/efi $(BUILD)/iso $(BUILD)/models $(BUILD)/include $(BUILD)/host $(BUILD)/flags $(BUILD)/*.elf $(BUILD)/*.efi $(BUILD)/*.iso

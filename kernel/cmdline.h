@@ -34,7 +34,7 @@ struct cmdline {
 	pci_rid_t device;                /* device=[SSSS:]BB:DD.F */
 	uint64_t iterations;             /* 0: not given */
 	uint64_t seed;
-	uint64_t repeat;                 /* seconds; 0: run once */
+	uint64_t repeat;                 /* seconds between verdicts of a machine left running; 0: 10 */
 	enum exit_how exit;
 	char error[192];                 /* "" or the first thing wrong: "unknown word 'onyl=apic.*' (…)" */
 	char store[CMDLINE_STORE_MAX];   /* where the globs live */

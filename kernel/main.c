@@ -30,5 +30,7 @@ void main_run(void)
 	iommu_init();
 	apic_decide_policy();
 	exercisers_init();
+	if (cmdline.repeat)
+		again_seconds = (unsigned)cmdline.repeat;
 	machine_end(run_all(), cmdline.exit, log_verdict_again);
 }

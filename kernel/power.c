@@ -210,6 +210,8 @@ static void chipset_reset(void)
 	given_up_after_a_second();
 }
 
+unsigned again_seconds = 10;
+
 /*
  * The ways in order. `next` survives a panic on the way: what led there is not tried again.
  */
@@ -241,7 +243,8 @@ void machine_end(enum end_outcome outcome, enum exit_how how, void (*again)(void
 		}
 	}
 	for (;;) {
-		wait_ms(10000);
+		for (unsigned i = 0; i < again_seconds; i++)
+			wait_ms(1000);
 		if (again && !halting) {
 			halting = true; /* a fault in it is not worth another report */
 			again();

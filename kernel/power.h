@@ -24,4 +24,5 @@ void power_init(const struct boot_info *bi);
  * ResetSystem is the one wait here without a bound.) again(), which may be NULL, says the verdict once
  * more every ten seconds when nothing could end it.
  */
+extern unsigned again_seconds;           /* repeat=: how long until it is said once more */
 void machine_end(enum end_outcome, enum exit_how, void (*again)(void)) __attribute__((noreturn));
