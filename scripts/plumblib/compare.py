@@ -132,7 +132,7 @@ def clock_step(series: dict[tuple, Series]) -> float:
     return max(1.0, empty.figures["p90"] - empty.figures["min"])
 
 
-def _side(boots: list[tuple[Series, float]]) -> Side:
+def side_of(boots: list[tuple[Series, float]]) -> Side:
     ends = [(s.median_interval(CONFIDENCE), step) for s, step in boots if s.is_time]
     whole = bool(ends) and all(e for e, _ in ends)
     return Side(statistics.median_low([s.middle for s, _ in boots]),
@@ -141,7 +141,7 @@ def _side(boots: list[tuple[Series, float]]) -> Side:
 
 
 def _row(old: list, new: list, tolerance: float) -> Row:
-    a, b, series = _side(old), _side(new), new[-1][0]
+    a, b, series = side_of(old), side_of(new), new[-1][0]
     ratio = b.middle / a.middle if a.middle > 0 else None
     if None in (a.low, a.high, b.low, b.high):
         return Row(series, a, b, ratio, None, None, "unsure")
@@ -193,14 +193,14 @@ def _machine(old, new) -> list[tuple[str, str, str]]:
     keys = ("accel", "hypervisor", "cpu", "apic", "iommu", "boot", "firmware", "cpus", "memory")
     out = []
     for key in keys:
-        was, now = (" / ".join(dict.fromkeys(_stable(key, v) for _, f in side for v in f.report.env_of(key)))
+        was, now = (" / ".join(dict.fromkeys(stable(key, v) for _, f in side for v in f.report.env_of(key)))
                     for side in (old, new))
         if was != now:
             out.append((key, was or "–", now or "–"))
     return out
 
 
-def _stable(key: str, text: str) -> str:
+def stable(key: str, text: str) -> str:
     """Without what differs from boot to boot."""
     drop = ("start_us=", "free=") if key in ("cpus", "memory") else ()
     return " ".join(w for w in text.split() if not w.startswith(drop)) if drop else text

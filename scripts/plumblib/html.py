@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import UsageError, html_plots, html_topology
-from .compare import _side, clock_step, ratio_text, Row
+from .compare import Row, clock_step, ratio_text, side_of, stable
 from .judge import HINT, Outcome
 from .markdown import machine_rows
 from .outputs import BAD, word
@@ -28,6 +28,7 @@ TRACE_LINES = 700                    # of a test that failed: all that is kept
 TRACE_LINES_PASSED = 60
 CLOSE_LINES = 12                     # shown at once: what QEMU did just before the first check that failed
 ROWS_OPEN = 14                       # measurements of a test before they are folded
+CHARTS_OPEN = 6                      # of distributions, where a test has nothing else
 NOISY = 1_000_000                    # ns away that deserve a word on top
 GONE = "PLB002"                      # a known bug that is gone: news, no fault
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -276,7 +277,7 @@ def _machine(items: list[Item]) -> list[dict]:
     out = []
     for key in keys:
         values = [rows.get(key, "–") for rows in columns]
-        out.append({"key": key, "values": values, "differs": len(set(values)) > 1})
+        out.append({"key": key, "values": values, "differs": len({stable(key, v) for v in values}) > 1})
     return out
 
 
@@ -325,7 +326,7 @@ def _measures(items: list[Item]) -> list[dict]:
         context = _common_context([s for m in mine for s in m.values()])
         drawn = [{"title": c.title, "svg": _markup(c.svg), "kind": c.kind, "points": c.points,
                                               "legend": [(_markup(s), text) for s, text in c.legend]} for c in charts]
-        plain = [c for c in drawn if c["kind"] != "cdf"] or drawn
+        plain = [c for c in drawn if c["kind"] != "cdf"] or drawn[:CHARTS_OPEN]
         out.append({"name": name, "charts": plain, "more": [c for c in drawn if c not in plain], "rows": rows, "folded": len(rows) > ROWS_OPEN, "common": common, "context": context})
     return out
 
@@ -337,7 +338,7 @@ def _cell(s: Series | None, scale, color: int, first: Series | None, first_step:
     said = f"n={s.n}" + "".join(f", {k} {shown(v, s.unit)}" for k, v in s.figures.items() if k not in ("p50.lo", "p50.hi"))
     ratio = ""
     if first and first.middle and s.middle is not None:
-        a, b = _side([(first, first_step)]), _side([(s, step)])
+        a, b = side_of([(first, first_step)]), side_of([(s, step)])
         low = high = None
         if None not in (a.low, b.low) and a.low > 0 and a.high > 0:
             low, high = b.low / a.high, b.high / a.low

@@ -14,7 +14,7 @@ from .series import Series, bytes_shown, shown
 from .view import clean
 
 W, H = 400, 260
-LEFT, RIGHT, TOP, BOTTOM = 60, 12, 10, 42
+LEFT, RIGHT, TOP, BOTTOM = 68, 12, 10, 42
 COLORS, DASHES = 8, 4
 MAX_CHARTS, MAX_LINES, MAX_CPUS = 24, 8, 64
 AXES = ("size", "pages", "depth", "cpus", "set", "working_set", "batch", "width")   # in order of liking
@@ -29,6 +29,7 @@ class Line:
     points: list[tuple[float, float]]
     color: int = 0
     dash: int = 0
+    log: str = ""                    # the label of its log, where there are several
     spans: list[tuple[float, float, float]] = field(default_factory=list)   # (x, low, high)
 
 
@@ -68,8 +69,16 @@ def _marker(x: float, y: float, color: int, r: float = 3.2) -> str:
     return tag("polygon", points=" ".join(f"{x + a * r:.1f},{y + b * r:.1f}" for a, b in points), class_=cls)
 
 
+def _legend(lines: list[Line], marker: bool) -> list[tuple[str, str]]:
+    """Colours say what, dashes of which log."""
+    what = {line.color: line.label for line in lines}
+    out = [(swatch(color, 0, marker), label) for color, label in sorted(what.items())]
+    logs = {line.dash: line.log for line in lines if line.log}
+    return out + [(swatch(-1, dash, False), log) for dash, log in sorted(logs.items())]
+
+
 def swatch(color: int, dash: int = 0, marker: bool = True) -> str:
-    body = tag("line", x1=0, y1=6, x2=26, y2=6, class_=f"l c{color % COLORS} d{dash % DASHES}")
+    body = tag("line", x1=0, y1=6, x2=26, y2=6, class_=f"l {f'c{color % COLORS}' if color >= 0 else 'any'} d{dash % DASHES}")
     return tag("svg", body + (_marker(13.0, 6.0, color) if marker else ""), class_="swatch", viewBox="0 0 26 12",
                width=26, height=12, aria_hidden="true")
 
@@ -177,11 +186,11 @@ def line_chart(title: str, lines: list[Line], unit: str, x_key: str) -> Chart:
         points = [(x(a) + shift, y(b)) for a, b in line.points]
         body.append(tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in points), class_=f"l {cls}"))
         for (px, py), (a, b) in zip(points, line.points):
-            body.append(tag("g", tag("title", escape(clean(f"{line.label}, {x_key} {name(int(a))}: {shown(b, unit)}")))
+            body.append(tag("g", tag("title", escape(clean(f"{line.label}{' · ' + line.log if line.log else ''}, {x_key} {name(int(a))}: {shown(b, unit)}")))
                             + _marker(px, py, line.color)))
             count += 1
     return Chart(title, _svg("lines", title, "".join(body), count),
-                 [(swatch(line.color, line.dash), line.label) for line in lines], count, "lines")
+                 _legend(lines, True), count, "lines")
 
 
 def cdf_chart(title: str, lines: list[Line], unit: str) -> Chart:
@@ -197,10 +206,10 @@ def cdf_chart(title: str, lines: list[Line], unit: str) -> Chart:
             path += [f"{px:.1f},{last:.1f}", f"{px:.1f},{py:.1f}"]
             last = py
             count += 1
-        body.append(tag("g", tag("title", escape(clean(line.label)))
+        body.append(tag("g", tag("title", escape(clean(f"{line.label}{' · ' + line.log if line.log else ''}")))
                         + tag("polyline", points=" ".join(path), class_=f"l c{line.color % COLORS} d{line.dash % DASHES}")))
     return Chart(title, _svg("cdf", title, "".join(body), count),
-                 [(swatch(line.color, line.dash, False), line.label) for line in lines], count, "cdf")
+                 _legend(lines, False), count, "cdf")
 
 
 def heat_map(title: str, cells: dict[tuple[int, int], float], unit: str, keys: tuple[str, str]) -> Chart:
@@ -326,7 +335,7 @@ def _lines(logs, axis: str, unit: str) -> list[Chart]:
                 if not points:
                     continue
                 spans = [(float(s.keys[axis]), *i) for s in mine if (i := s.median_interval(0.95))]
-                lines.append(Line(f"{value or what}{' · ' + label if len(logs) > 1 else ''}", points, color, at, spans))
+                lines.append(Line(value or what, points, color, at, label if len(logs) > 1 else "", spans))
         if lines and max(len(line.points) for line in lines) >= 2:
             out.append(line_chart(_title(rest, facet, f"{what} by {axis}"), lines, unit, axis))
     return out
@@ -350,7 +359,7 @@ def _cdfs(logs, axis: str, unit: str) -> list[Chart]:
         by = [k for k in [_line_key([s for _, series in logs for s in series], vary)] if k]
     rest = [k for k in vary if k not in by]
     # Lines must stay few enough to be told apart: what is too much becomes one more chart.
-    while by and len(_facets(every, by)) > MAX_LINES:
+    while by and len(_facets(every, by)) * len(logs) > (MAX_LINES if len(logs) == 1 else MAX_LINES + 2):
         rest.append(by.pop(0))
     out = []
     for facet in _facets(every, rest):
@@ -360,7 +369,7 @@ def _cdfs(logs, axis: str, unit: str) -> list[Chart]:
             for color, value in enumerate(values):
                 for s in [s for s in logs[index][1] if id(s) in wanted and _is(s, rest, facet) and _is(s, by, value)][:1]:
                     name = " ".join(v for v in value if v) or s.name
-                    lines.append(Line(f"{name}{' · ' + label if len(logs) > 1 else ''}", s.points(), color, index))
+                    lines.append(Line(name, s.points(), color, index, label if len(logs) > 1 else ""))
         lines = [line for line in lines if len(line.points) >= 3]
         if lines:
             out.append(cdf_chart(_title(rest, facet, f"distribution{note}"), lines, unit))

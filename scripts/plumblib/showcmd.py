@@ -63,7 +63,8 @@ KEEP = {
     "intel-hda": PLACE, "ich9-intel-hda": PLACE,
     "intel-iommu": IOMMU, "virtio-iommu-pci": {**PLACE, "aw-bits": NUMBER}, "amd-iommu": IOMMU,
 }
-ALIASES = {"virtio-serial": "virtio-serial-pci", "virtio-balloon": "virtio-balloon-pci", "virtio-rng": "virtio-rng-pci",
+ALIASES = {"virtio-serial": "virtio-serial-pci", "virtio-balloon": "virtio-balloon-pci",
+           "virtio-rng": "virtio-rng-pci",
            "virtio-scsi": "virtio-scsi-pci", "virtio-iommu": "virtio-iommu-pci"}
 # Drivers that stand in for one that a plain QEMU lacks, and what is lost by it.
 INSTEAD = {"qxl-vga": "VGA", "qxl": "bochs-display", "virtio-vga-gl": "virtio-vga"}
@@ -171,7 +172,8 @@ def properties(text: str, first: str = "driver") -> dict[str, str]:
             table = json.loads(text)
         except (ValueError, RecursionError):
             raise BadLine(f"damaged JSON: {_short(text)}") from None
-        return {str(k): ("on" if v else "off") if isinstance(v, bool) else str(v) if isinstance(v, (int, str)) else "?"
+        return {str(k): ("on" if v else "off") if isinstance(v, bool) else str(v) if isinstance(v, (int, str))
+                else "?"
                 for k, v in table.items()}
     out: dict[str, str] = {}
     for part in re.split(r"(?<!,),(?!,)", text.strip(",")):
@@ -298,13 +300,15 @@ class _Builder:
             raise BadLine(f"CPU model {_short(model)}")
         if model == "host":
             model = "max"
-            self.change("CPU `host` is the twin's `max`", "what this host's CPU has, QEMU may not emulate, and the reverse")
+            self.change("CPU `host` is the twin's `max`",
+                        "what this host's CPU has, QEMU may not emulate, and the reverse")
         for word in words[1:]:
             name = word.lstrip("+-").partition("=")[0]
             if not re.fullmatch(r"[A-Za-z0-9_.-]+(=[A-Za-z0-9_.-]+)?", word.lstrip("+")):
                 gone.append(_short(word))
             elif name in ("enforce", "check", "kvm", "host-phys-bits", "guest-phys-bits", "phys-bits", "l3-cache",
-                          "vendor", "host-cache-info", "topoext", "model-id") or name.startswith(("hv_", "hv-", "kvm_", "kvm-")):
+                          "vendor", "host-cache-info", "topoext",
+                          "model-id") or name.startswith(("hv_", "hv-", "kvm_", "kvm-")):
                 gone.append(word)
             elif word.startswith(("+", "-")) or "=" in word:
                 flags.append(word)
@@ -328,7 +332,8 @@ class _Builder:
     topology: dict = {"cpus": 1}
 
     def _finish_smp(self) -> None:
-        n = {k: v for k, v in self.topology.items() if k in ("cpus", "sockets", "cores", "threads", "dies", "maxcpus")}
+        n = {k: v for k, v in self.topology.items()
+             if k in ("cpus", "sockets", "cores", "threads", "dies", "maxcpus")}
         n["cpus"] += self.cpus
         most = max(n.get("maxcpus", 0), n["cpus"])
         if most > MAX_CPUS:
@@ -393,7 +398,8 @@ class _Builder:
                 continue
             if key in known and known[key].match(val):
                 words.append(f"{key}={val}")
-            elif key not in NIC_NEW | {"bootindex", "drive", "iothread", "device_id", "write-cache", "rng", "romfile", "mq",
+            elif key not in NIC_NEW | {"bootindex", "drive", "iothread", "device_id", "write-cache", "rng",
+                                       "romfile", "mq",
                                        "max-bytes", "period", "max_outputs", "xres", "yres"}:
                 self.lost.setdefault(driver, []).append(_short(key)[1:-1])
         if known is NET:

@@ -188,7 +188,7 @@ class _Keep:
         lines, due = [], 0
         for number in sorted(rows):
             r = rows[number]
-            when = r.when - (self.start or 0.0)
+            when = round(r.when - (self.start or 0.0), 6)
             if number != due:
                 lines.append((when, "x", str(number - due)))
             lines.append((when, r.kind, r.text + (f"  ×{r.times}" if r.times > 1 else "")))

@@ -37,12 +37,15 @@ def register(add) -> None:
         p.add_argument("--memory", type=int, default=1024, metavar="MiB")
         p.add_argument("--cpu", default="", metavar="TYPE", help="CPU type (Proxmox VE's default)")
         p.add_argument("--net", default="", metavar="NET", help="net0, as virtio,bridge=vmbr0 (none)")
-        p.add_argument("--efi-storage", default="local-lvm", metavar="NAME", help="storage for the EFI variables (local-lvm)")
+        p.add_argument("--efi-storage", default="local-lvm", metavar="NAME",
+                       help="storage for the EFI variables (local-lvm)")
         p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any option of `qm set`")
-        p.add_argument("--plumb", default="", metavar="CMDLINE", help="guest command line, as 'device=00:10.0 only=vgpu.*'")
+        p.add_argument("--plumb", default="", metavar="CMDLINE",
+                       help="guest command line, as 'device=00:10.0 only=vgpu.*'")
 
     p = command("check", check.cmd_check, "what this host lacks for PCI passthrough and vGPUs, and what to do")
-    p.add_argument("--from", dest="source", default="", metavar="DIR", help="read recorded files instead of this host")
+    p.add_argument("--from", dest="source", default="", metavar="DIR",
+                   help="read recorded files instead of this host")
     p.add_argument("--record", default="", metavar="DIR", help="write what was read, for --from elsewhere")
     p.add_argument("--device", default="", metavar="ID", help="the device meant, as 0000:01:00.0")
     p.add_argument("--mdev", default="", metavar="TYPE", help="the mdev type meant, as nvidia-55")
@@ -58,7 +61,8 @@ def register(add) -> None:
     machine(p)
 
     p = command("run", run.cmd_run, "run plumb in a VM and give its verdict; without VMID in one made for the run")
-    p.add_argument("vmid", nargs="?", default="", metavar="VMID", help="a VM that boots plumb and has serial0: socket")
+    p.add_argument("vmid", nargs="?", default="", metavar="VMID",
+                   help="a VM that boots plumb and has serial0: socket")
     p.add_argument("--freeze", action="store_true", help="freeze: 1 for this run, so that not a byte is lost")
     p.add_argument("--timeout", type=float, default=900, metavar="S", help="deadline of the whole run (900)")
     p.add_argument("--boot-timeout", type=float, default=180, metavar="S", help="to the report's first line (180)")

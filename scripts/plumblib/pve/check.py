@@ -63,7 +63,8 @@ def iommu(f: Facts, _want: Wanted) -> list:
     out = []
     if f.groups:
         count = len(set(f.groups.values()))
-        out.append(Finding("HOST01", "ok", f"the IOMMU is on: {len(f.groups)} devices in {count} groups", "", evidence))
+        out.append(Finding("HOST01", "ok", f"the IOMMU is on: {len(f.groups)} devices in {count} groups", "",
+                           evidence))
     elif f.groups is None and f.cmdline is None:
         out.append(Finding("HOST01", "unknown", "whether the IOMMU is on: no IOMMU groups and no kernel command line to read"))
     elif "intel_iommu=off" in words or "amd_iommu=off" in words or "iommu=off" in words:
@@ -71,7 +72,8 @@ def iommu(f: Facts, _want: Wanted) -> list:
                            "take it out of /etc/default/grub (update-grub) or /etc/kernel/cmdline"
                            " (proxmox-boot-tool refresh), and boot again", evidence))
     elif f.groups is None:
-        out.append(Finding("HOST01", "unknown", "whether there are IOMMU groups: the log does not hold these lines", "", evidence))
+        out.append(Finding("HOST01", "unknown", "whether there are IOMMU groups: the log does not hold these lines",
+                           "", evidence))
     elif "intel_iommu=on" in words or "amd_iommu=on" in words:
         out.append(Finding("HOST01", "wrong", "the kernel was told to use the IOMMU, and there are no IOMMU groups",
                            "switch VT-d or AMD-Vi (IOMMU, SVM's neighbour) on in the board's firmware; a kernel"
@@ -91,15 +93,17 @@ def remapping(f: Facts, _want: Wanted) -> list:
     unsafe = "allow_unsafe_interrupts=1" in (f.cmdline or "") or "allow_unsafe_interrupts=1" in (log or "")
     if unsafe:
         return [Finding("HOST03", "warn", "VFIO was told to do without interrupt remapping: a guest can send any interrupt to this host",
-                        "take allow_unsafe_interrupts away once remapping is on", _line(f"{f.cmdline}\n{log}", "allow_unsafe_interrupts"))]
-    on = _line(log, r"DMAR-IR: Enabled IRQ remapping|AMD-Vi: Interrupt remapping enabled|Remapped .*? interrupts|x2apic enabled")
-    if re.search(r"IRQ remapping|Interrupt remapping", on):
+                        "take allow_unsafe_interrupts away once remapping is on",
+                        _line(f"{f.cmdline}\n{log}", "allow_unsafe_interrupts"))]
+    on = _line(log, r"DMAR-IR: Enabled IRQ remapping|AMD-Vi: Interrupt remapping enabled")
+    if on:
         return [Finding("HOST03", "ok", "interrupts are remapped", "", on)]
     off = _line(log, r"No interrupt remapping support|Interrupt remapping (?:is )?disabled|Failed to enable irq remapping|"
                      r"IRQ remapping.{0,20}(?:not supported|disabled)|doesn't support X2APIC mode, disable x2apic|nointremap")
     if off or "nointremap" in (f.cmdline or ""):
         return [Finding("HOST03", "wrong", "the host does not remap interrupts: VFIO refuses a device",
-                        "switch VT-d and x2APIC on in the firmware; take nointremap off the command line", off or "nointremap")]
+                        "switch VT-d and x2APIC on in the firmware; take nointremap off the command line", off
+                        or "nointremap")]
     return [Finding("HOST03", "unknown", "whether interrupts are remapped: the log does not say"
                     if log is not None else "whether interrupts are remapped: no kernel log")]
 
@@ -125,8 +129,10 @@ def group(f: Facts, want: Wanted) -> list:
         return [Finding("HOST04", "ok", f"{device} shares group {mine} with {' '.join(others)}; an mdev has a group of its own")]
     if others:
         return [Finding("HOST04", "wrong", f"{device} shares IOMMU group {mine} with {' '.join(others)}: they can only go"
-                        " to one VM together (\"group is not viable\")", "another slot (ports with ACS), or hand over all of them",
-                        ", ".join(f"{n} {f.devices[n].ids} {f.devices[n].driver}".strip() for n in others if n in f.devices))]
+                        " to one VM together (\"group is not viable\")",
+                        "another slot (ports with ACS), or hand over all of them",
+                        ", ".join(f"{n} {f.devices[n].ids} {f.devices[n].driver}".strip() for n in others
+                                  if n in f.devices))]
     return [Finding("HOST04", "ok", f"{device} is alone in IOMMU group {mine}")]
 
 
@@ -151,9 +157,11 @@ def drivers(f: Facts, want: Wanted) -> list:
                            "modules: no nvidia"))
     elif "nvidia_vgpu_vfio" in gone:
         out.append(Finding("HOST06", "wrong", "NVIDIA's driver is loaded, but not its vGPU part",
-                           "this is the graphics driver, not the vGPU host driver (…-vgpu-kvm.run)", "modules: no nvidia_vgpu_vfio"))
+                           "this is the graphics driver, not the vGPU host driver (…-vgpu-kvm.run)",
+                           "modules: no nvidia_vgpu_vfio"))
     elif gone:  # in newer kernels some are built in
-        out.append(Finding("HOST06", "warn", f"not loaded, or built in: {' '.join(gone)}", f"modprobe {' '.join(gone)}"))
+        out.append(Finding("HOST06", "warn", f"not loaded, or built in: {' '.join(gone)}",
+                           f"modprobe {' '.join(gone)}"))
     else:
         out.append(Finding("HOST06", "ok", f"loaded: {' '.join(need)}"))
     return out
@@ -169,7 +177,8 @@ def mdev_types(f: Facts, want: Wanted) -> list:
         level = "wrong" if want.mdev or _gpus(f) else "unknown"
         return [Finding("HOST07", level, "no device offers mdev types",
                         "an NVIDIA card: vgpu_unlock for a consumer card, then systemctl restart nvidia-vgpud nvidia-vgpu-mgr;"
-                        " Ampere and newer: enable SR-IOV first (/usr/lib/nvidia/sriov-manage -e ALL)" if level == "wrong" else "")]
+                        " Ampere and newer: enable SR-IOV first (/usr/lib/nvidia/sriov-manage -e ALL)"
+                        if level == "wrong" else "")]
     if want.mdev:
         mine = [t for t in types if t.type == want.mdev]
         if not mine:
@@ -206,19 +215,21 @@ def services(f: Facts, want: Wanted) -> list:
             bad.append(f"{name}: {state}")
     if bad:
         return [Finding("HOST08", "wrong", "NVIDIA's vGPU services do not run: a VM stops at \"Verify all devices in group\"",
-                        "systemctl restart nvidia-vgpud nvidia-vgpu-mgr; journalctl -u nvidia-vgpu-mgr", ", ".join(bad))]
+                        "systemctl restart nvidia-vgpud nvidia-vgpu-mgr; journalctl -u nvidia-vgpu-mgr",
+                        ", ".join(bad))]
     return [Finding("HOST08", "ok", "nvidia-vgpud and nvidia-vgpu-mgr run")]
 
 
-_OVERRIDE_KEYS = {"num_displays", "display_width", "display_height", "max_pixels", "cuda_enabled", "frl_enabled", "framebuffer",
-                  "framebuffer_reservation", "vgpu_type", "card_name", "pci_id", "pci_device_id", "adapter_name", "ecc_supported",
-                  "license", "bar1_length", "short_gpu_name", "license_type"}
+_OVERRIDE_KEYS = {"num_displays", "display_width", "display_height", "max_pixels", "cuda_enabled", "frl_enabled",
+                  "framebuffer", "framebuffer_reservation", "vgpu_type", "card_name", "pci_id", "pci_device_id",
+                  "adapter_name", "ecc_supported", "license", "bar1_length", "short_gpu_name", "license_type"}
 
 
 def override(f: Facts, want: Wanted) -> list:
     out = []
     if f.unlock is not None and re.search(r"^\s*unlock\s*=\s*false", f.unlock, re.M):
-        out.append(Finding("HOST09", "warn", "vgpu_unlock is installed and switched off", "unlock = true in config.toml", "unlock = false"))
+        out.append(Finding("HOST09", "warn", "vgpu_unlock is installed and switched off",
+                           "unlock = true in config.toml", "unlock = false"))
     if f.override is None:
         return out
     profiles, bad = parse_override(f.override)
@@ -233,7 +244,8 @@ def override(f: Facts, want: Wanted) -> list:
         try:
             w, h, most = (int(keys[k], 0) for k in ("display_width", "display_height", "max_pixels"))
             if w * h > most:
-                out.append(Finding("HOST09", "wrong", f"[{name}] {w}x{h} is more than its max_pixels", f"max_pixels = {w * h}",
+                out.append(Finding("HOST09", "wrong", f"[{name}] {w}x{h} is more than its max_pixels",
+                                   f"max_pixels = {w * h}",
                                    f"max_pixels = {most}"))
         except (KeyError, ValueError):
             pass
@@ -261,7 +273,8 @@ def parse_override(text: str) -> tuple:
         if m:
             keys = tables.setdefault(m[1].replace('"', ""), {})
             continue
-        m = re.match(r"([A-Za-z0-9_-]+)\s*=\s*(\"[^\"]*\"|0x[0-9A-Fa-f]+|-?[0-9][0-9_.]*|true|false)\s*(?:#.*)?\Z", line)
+        m = re.match(r"([A-Za-z0-9_-]+)\s*=\s*(\"[^\"]*\"|0x[0-9A-Fa-f]+|-?[0-9][0-9_.]*|true|false)\s*(?:#.*)?\Z",
+                     line)
         if not m or keys is None:
             return tables, f"line {number}: {line[:80]}"
         keys[m[1]] = m[2].strip('"')
@@ -282,21 +295,29 @@ def secure_boot(f: Facts, _want: Wanted) -> list:
 # ---- what was said when it went wrong ----
 
 SAYINGS = (
-    ("HOST11", r"Verify all devices in group \d+ are bound to vfio-", "wrong", "a VM's device was refused: its group is not bound to VFIO",
+    ("HOST11", r"Verify all devices in group \d+ are bound to vfio-", "wrong",
+     "a VM's device was refused: its group is not bound to VFIO",
      "an mdev: its manager refused it (bad override, no -uuid for the VM, version mismatch): journalctl -u nvidia-vgpu-mgr;"
      " a whole device: every function of the group must go to vfio-pci"),
-    ("HOST12", r"group \d+ is not viable", "wrong", "a VM's device was refused: another device of its group is in use by the host",
+    ("HOST12", r"group \d+ is not viable", "wrong",
+     "a VM's device was refused: another device of its group is in use by the host",
      "see HOST04"),
-    ("HOST13", r"No interrupt remapping.*|interrupt remapping.*allow_unsafe", "wrong", "VFIO refused: no interrupt remapping", "see HOST03"),
-    ("HOST14", r"BAR \d+: can't reserve \[mem", "wrong", "a BAR is held by somebody else on the host: mostly the boot framebuffer",
+    ("HOST13", r"No interrupt remapping.*|interrupt remapping.*allow_unsafe", "wrong",
+     "VFIO refused: no interrupt remapping", "see HOST03"),
+    ("HOST14", r"BAR \d+: can't reserve \[mem", "wrong",
+     "a BAR is held by somebody else on the host: mostly the boot framebuffer",
      "initcall_blacklist=sysfb_init on the kernel command line (before 5.15: video=efifb:off), or another card as the console"),
-    ("HOST15", r"API mismatch|version mismatch", "wrong", "NVIDIA's kernel module and its user part are of different versions",
+    ("HOST15", r"API mismatch|version mismatch", "wrong",
+     "NVIDIA's kernel module and its user part are of different versions",
      "install one version of both; boot again after an update"),
-    ("HOST16", r"DMAR:.*(?:DMA Read|DMA Write|fault)|AMD-Vi: Event logged|IO_PAGE_FAULT", "warn", "the host's IOMMU reported faults",
+    ("HOST16", r"DMAR:.*(?:DMA Read|DMA Write|fault)|AMD-Vi: Event logged|IO_PAGE_FAULT", "warn",
+     "the host's IOMMU reported faults",
      "the line names the device; an RMRR or a device that does DMA to what it does not own"),
     ("HOST17", r"Device is ineligible for IOMMU domain attach due to platform RMRR", "wrong",
-     "the board's firmware reserves memory for that device (RMRR): VFIO may not take it", "the board's firmware has a switch for it, or another slot"),
-    ("HOST18", r"NVRM: .*(?:RmInitAdapter failed|GPU .* is already bound|Xid)", "warn", "NVIDIA's driver reported trouble with the card",
+     "the board's firmware reserves memory for that device (RMRR): VFIO may not take it",
+     "the board's firmware has a switch for it, or another slot"),
+    ("HOST18", r"NVRM: .*(?:RmInitAdapter failed|GPU .* is already bound|Xid)", "warn",
+     "NVIDIA's driver reported trouble with the card",
      "the line names it"),
 )
 
@@ -375,7 +396,8 @@ def _check_nodes(tools: Tools, args, want: Wanted, paint) -> int:
         word, status = verdict(found)
         bad = [x.ident for x in found if x.level == "wrong"]
         free = sum(t.available for t in f.mdev or [] if not want.mdev or t.type == want.mdev)
-        rows.append((node, word.split(",")[0], len(set((f.groups or {}).values())), len({t.parent for t in f.mdev or []}), free,
+        rows.append((node, word.split(",")[0], len(set((f.groups or {}).values())),
+                     len({t.parent for t in f.mdev or []}), free,
                      " ".join(bad)))
         worst = max(worst, status)
     print(table(("node", "verdict", "groups", "mdev cards", "free", ""), rows))

@@ -67,10 +67,13 @@ def live(root: Path = Path("/")) -> Facts:
     f = Facts("this host" if here else str(root))
     f.cmdline = _read(root / "proc/cmdline")
     f.modules = _modules(_read(root / "proc/modules"))
-    f.dmesg = (_said("journalctl", "-k", "-b", "-o", "short-monotonic", "--no-pager") or _said("dmesg")) if here else None
-    f.journal = _said("journalctl", "-b", "-t", "nvidia-vgpu-mgr", "-t", "nvidia-vgpud", "-t", "pvedaemon", "-t", "qm",
+    f.dmesg = (_said("journalctl", "-k", "-b", "-o", "short-monotonic", "--no-pager")
+               or _said("dmesg")) if here else None
+    f.journal = _said("journalctl", "-b", "-t", "nvidia-vgpu-mgr", "-t", "nvidia-vgpud", "-t", "pvedaemon", "-t",
+                      "qm",
                       "-t", "QEMU", "-n", "4000", "--no-pager") if here else None
-    f.services = {s: _said("systemctl", "show", "-p", "LoadState,ActiveState,Result", s) for s in SERVICES} if here else None
+    f.services = {s: _said("systemctl", "show", "-p", "LoadState,ActiveState,Result", s)
+                  for s in SERVICES} if here else None
     if f.services is not None:
         f.services = {s: _state(t) for s, t in f.services.items()} if all(t is not None for t in f.services.values()) else None
     f.override = _read(root / "etc/vgpu_unlock/profile_override.toml")
@@ -161,7 +164,8 @@ def recorded(folder: Path) -> Facts:
     f.modules = _modules(found["modules"])
     f.mdev = None if found["mdev"] is None else mdevctl_types(found["mdev"])
     if found["services"] is not None:
-        f.services = dict(line.split(None, 1) for line in found["services"].splitlines() if len(line.split(None, 1)) == 2)
+        f.services = dict(line.split(None, 1) for line in found["services"].splitlines()
+                          if len(line.split(None, 1)) == 2)
         f.services = {k: v.strip() for k, v in f.services.items()}
     if found["secureboot"] is not None:
         f.secureboot = {"on": True, "off": False}.get(found["secureboot"].strip().lower())
@@ -253,10 +257,12 @@ def of_node(tools: Tools, node: str) -> Facts:
             f.groups[name] = str(d["iommugroup"])
         if d.get("mdev"):
             for t in tools.ask_json("pvesh", "get", f"/nodes/{node}/hardware/pci/{name}/mdev") or []:
-                f.mdev.append(MdevType(name, str(t.get("type")), str(t.get("name") or ""), int(t.get("available") or 0)))
+                f.mdev.append(MdevType(name, str(t.get("type")), str(t.get("name") or ""),
+                                       int(t.get("available") or 0)))
     try:
         since = int(time.time() - float(status.get("uptime") or 0)) - 5
-        lines = tools.ask_json("pvesh", "get", f"/nodes/{node}/journal", "--since", str(since), "--until", str(since + 300),
+        lines = tools.ask_json("pvesh", "get", f"/nodes/{node}/journal", "--since", str(since), "--until",
+                               str(since + 300),
                                seconds=60) or []
         late = tools.ask_json("pvesh", "get", f"/nodes/{node}/journal", "--lastentries", "3000", seconds=60) or []
         f.dmesg = "\n".join(str(line) for line in lines)

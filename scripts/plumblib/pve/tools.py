@@ -130,5 +130,6 @@ def local_node() -> str:
 def online_nodes(tools: Tools) -> tuple[list, list]:
     """Names of the cluster's nodes: those that are online, and the others."""
     found = tools.ask_json("pvesh", "get", "/nodes") or []
-    names = [(str(n.get("node")), n.get("status") == "online") for n in found if isinstance(n, dict) and n.get("node")]
+    names = [(str(n.get("node")), n.get("status") == "online") for n in found if isinstance(n, dict)
+             and n.get("node")]
     return sorted(n for n, up in names if up), sorted(n for n, up in names if not up)
