@@ -46,6 +46,7 @@ TEST |= {
     **REPORT,
     "chromium": "chromium",
     "python3-jsonschema": "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
+    "python3-yaml": "/usr/lib/python3/dist-packages/yaml/__init__.py",
     "python3-prometheus-client": "/usr/lib/python3/dist-packages/prometheus_client/__init__.py",
     "pciutils": "lspci",
     "acpica-tools": "iasl",
