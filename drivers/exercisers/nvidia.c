@@ -21,7 +21,7 @@
 #define FIRST_MESSAGE    SEC(1)   /* an eventfd goes through QEMU's main loop, on a busy host */
 #define NEXT_MESSAGE     MS(100)
 #define DOUBLE_WINDOW    MS(1)
-#define TRIAL_MESSAGES   4
+#define TRIAL_MESSAGES   6
 
 extern const struct exerciser_ops nvidia_ops;
 
@@ -416,11 +416,13 @@ static int nvidia_open(struct exerciser *ex)
 	g->ex = ex;
 	g->dev = ex->dev;
 	ex->dma_mask = BIT64(40) - 1; /* the window's */
+	ex->bars_private = true;
 	open_messages(ex);
 	if (!bar->size || bar->io)
 		return silent(g, "it has no BAR0 of memory");
-	if (!bar->assigned)
-		return silent(g, "BAR0 has no address");
+	g->unplaced = !bar->assigned || (bar->base + bar->size - 1) >> cpu_features.phys_bits;
+	if (g->unplaced)
+		return silent(g, bar->assigned ? "BAR0 lies beyond the address bits of this CPU" : "BAR0 has no address");
 	g->regs_size = bar->size;
 	g->regs = bar->size >= PAGE_SIZE ? pci_bar_map(ex->dev, 0) : NULL;
 	if (!g->regs)

@@ -359,22 +359,44 @@ void dma_target_free(struct dma_target *g)
 /*
  * ---- contents ----
  *
- * By words, not bytes: there are hypervisors that emulate every instruction of ours.
+ * By string instructions out of one long row of words: there are hypervisors that emulate every
+ * instruction of ours, and a test may look at megabytes.
  */
 
 #define LOW_BITS   0x7f7f7f7f7f7f7f7full
 #define HIGH_BITS  0x8080808080808080ull
 #define STEP       0x9e3779b97f4a7c15ull
 #define DECOY_SALT 0x40000000u
+#define PERIOD     4099u                 /* words; a prime, so that pages and seeds begin at different ones */
+
+/* The row with bit 7 of all bytes clear, or set; its beginning once more at its end, so that a page is one piece. */
+static const uint64_t *row(bool high)
+{
+	static uint64_t words[2][PERIOD + PAGE_SIZE / 8];
+	static bool made;
+
+	for (size_t i = 0; !made && i < ARRAY_SIZE(words[0]); i++) {
+		const uint64_t x = (i % PERIOD + 1) * STEP;
+
+		words[0][i] = (x ^ x >> 29) & LOW_BITS;
+		words[1][i] = words[0][i] | HIGH_BITS;
+	}
+	made = true;
+	return words[high];
+}
 
 /* n bytes, a multiple of 8, of the pattern that seed begins; every byte has the bits of `or`, bit 7 else 0. */
 static void pattern(void *to, size_t n, uint64_t at, uint32_t seed, uint64_t or)
 {
-	uint64_t *p = to, x = (at / 8 + (uint64_t)seed * 0x10001) * STEP;
+	const uint64_t *words = row(or != 0);
+	uint64_t *p = to;
+	size_t from = (at / 8 + (uint64_t)seed * 0x10001) % PERIOD;
 
-	for (size_t i = 0; i < n / 8; i++) {
-		p[i] = ((x ^ x >> 29) & LOW_BITS) | or;
-		x += STEP;
+	for (size_t left = n / 8, piece; left > 0; left -= piece) {
+		piece = MIN(left, PERIOD + PAGE_SIZE / 8 - from);
+		memcpy(p, words + from, piece * 8);
+		p += piece;
+		from = (from + piece) % PERIOD;
 	}
 }
 
@@ -399,19 +421,15 @@ void dma_target_fill(struct dma_target *g, uint32_t seed)
 }
 
 /* The first byte that differs, or n. */
-static size_t differs(const volatile uint8_t *got, const uint8_t *want, size_t n)
+static size_t differs(const uint8_t *got, const uint8_t *want, size_t n)
 {
-	const volatile uint64_t *a = (const volatile uint64_t *)got;
-	const uint64_t *b = (const uint64_t *)want;
 	size_t i = 0;
 
-	while (i < n / 8 && a[i] == b[i])
+	if (memcmp(got, want, n) == 0)
+		return n;
+	while (i < n && got[i] == want[i])
 		i++;
-	for (i *= 8; i < n; i++) {
-		if (got[i] != want[i])
-			return i;
-	}
-	return n;
+	return i;
 }
 
 static uint64_t expected[PAGE_SIZE / 8];

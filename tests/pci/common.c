@@ -2,6 +2,7 @@
 
 #include "tests/pci/common.h"
 
+#include "drivers/exercisers/exerciser.h"
 #include "kernel/cpu/cpu.h"
 #include "kernel/mm/mm.h"
 
@@ -67,8 +68,9 @@ uint32_t sign_read(const struct sign *s)
 bool sign_find(struct pci_dev *d, unsigned bar, struct sign *s)
 {
 	const struct pci_bar *b = &d->bar[bar];
+	const struct exerciser *ex = d->driver;
 
-	if (!b->size || !b->assigned)
+	if (!b->size || !b->assigned || (ex && ex->bars_private))
 		return false;
 	pci_set_command(d, b->io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY, 0);
 	for (unsigned off = 0; off + 4 <= MIN(b->size, SIGN_BYTES); off += 4) {

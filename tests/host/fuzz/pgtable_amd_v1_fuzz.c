@@ -13,7 +13,7 @@
  * every size; table memory is scarce. After each one: what it promises, looked up; and at the end not a
  * page is missing.
  */
-#define PAGES 64
+#define PAGES 20
 static uint64_t *page[PAGES];
 static unsigned used;
 
@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	t.levels = 1 + p[0] % 6;
 	t.bits = 12 + p[1] % 53;
 	MUST(amd_v1_init(&t) == 0 && t.bits <= 64);
-	for (size_t i = 2; i + 9 <= n && i < 9 * 64; i += 9) {
+	for (size_t i = 2; i + 9 <= n && i < 9 * 24; i += 9) {
 		const unsigned order = 12 + (p[i] >> 2 & 0x1f) + (p[i + 7] >> 6) * 4;
 		const uint64_t high = p[i] & 0x80 ? (t.bits == 64 ? 0 : 1ull << t.bits) - (256ull << order) : 0;
 		const uint64_t at = high + ((uint64_t)p[i + 1] << order) + ((uint64_t)p[i + 2] << 12);

@@ -40,6 +40,7 @@ static void test_buckets(void)
 static void test_text(void)
 {
 	static const uint64_t few[] = {0, 0, 3, 4, 16, 17, 22082, 22090, 23000, 90000};
+	static const uint64_t gaps[] = {1, 3, 4, 6};
 	static uint64_t wide[900];
 	char buf[900];
 
@@ -47,6 +48,7 @@ static void test_text(void)
 	CHECK(!strcmp(buf, "sub=16 0:2 3:1,1 16:1,1 181:2,1 213:1"));
 	hist_text(few, 10, tenfold, buf, sizeof(buf));
 	CHECK(!strncmp(buf, "sub=16 0:2 30:1 36:1 ", 21));
+	CHECK(hist_text(gaps, 4, same, buf, sizeof(buf)) > 0 && !strcmp(buf, "sub=16 1:1 3:1,1 6:1"));
 	hist_text(few, 0, same, buf, sizeof(buf));
 	CHECK(!strcmp(buf, "sub=16"));
 
