@@ -29,7 +29,7 @@ SELFTESTS = {"pass": 0, "skip": 0, "known": 0, "fail": 1, "empty": 1, "fault": 1
 
 
 class Check:
-    def __init__(self, name, *argv, expect=0, seconds=120, says=None, **env):
+    def __init__(self, name, *argv, expect=0, seconds=300, says=None, **env):
         self.name, self.argv, self.expect, self.seconds, self.says = name, argv, expect, seconds, says
         self.env = {k: str(v) for k, v in env.items()}
 
@@ -136,7 +136,7 @@ def kvm():
         yield Check("kvm", "sh", "-c", 'echo "$1"; exit 77', "sh", probe.stdout.strip() or "no KVM here")
         return
     for name in ("q35-vtd", "q35-plain", "pc-pve"):
-        yield run(f"kvm.{name}", name, "pvh", accel="kvm", seconds=180)
+        yield run(f"kvm.{name}", name, "pvh", "--timeout", "400", accel="kvm", seconds=420)
 
 
 def main():

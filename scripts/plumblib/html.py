@@ -27,6 +27,7 @@ RAW_MOST = 4 << 20                   # bytes of a raw log on the page
 TRACE_LINES = 700                    # of a test that failed: all that is kept
 TRACE_LINES_PASSED = 60
 CLOSE_LINES = 12                     # shown at once: what QEMU did just before the first check that failed
+LINES_MOST, CHECKS_MOST, FINDINGS_MOST, ROWS_MOST = 400, 100, 200, 2000   # what a page can bear of each
 ROWS_OPEN = 14                       # measurements of a test before they are folded
 CHARTS_OPEN = 6                      # of distributions, where a test has nothing else
 NOISY = 1_000_000                    # ns away that deserve a word on top
@@ -114,7 +115,7 @@ def _outcome(found: Outcome) -> str:
     bad = [t.name for t in rep.tests if t.outcome in BAD]
     if found.word not in ("PASS", "FAIL"):
         return {"CRASH": "The machine crashed", "HANG": "The machine hung", "RESET": "The machine was reset",
-                "DAMAGED": "The log is damaged"}.get(found.word, "No verdict") + f": {found.why}"
+                }.get(found.word, "No trustworthy verdict") + f": {found.why}"
     if found.word == "PASS":
         left_out = rep.count("skip", "todo")
         return f"{rep.count('pass', 'fixed')} tests passed, none failed" + (
@@ -167,7 +168,7 @@ def _noise(rep: Report) -> str:
 def _findings(items: list[Item]) -> list[dict]:
     out: dict[tuple, dict] = {}
     for item in items:
-        for f in item.found.report.findings:
+        for f in item.found.report.findings[:FINDINGS_MOST]:
             row = out.setdefault((f.ident, f.text), {"id": f.ident, "text": f.text, "labels": [], "test": f.test, "parts": [
                 (k, getattr(f, k)) for k in ("evidence", "likely", "do") if getattr(f, k)], "good": f.ident == GONE})
             row["labels"].append(item.label)
@@ -184,6 +185,10 @@ def _checks(test: Test) -> tuple[list[Check], list[str]]:
             continue
         parts = _GOT.match(m[2])
         checks.append(Check(parts[1], parts[2], parts[3], m[1]) if parts else Check(m[2], where=m[1]))
+    if len(rest) > LINES_MOST:
+        rest = [*rest[:LINES_MOST], f"… {len(rest) - LINES_MOST} lines more in the log"]
+    if len(checks) > CHECKS_MOST:
+        checks = [*checks[:CHECKS_MOST], Check(f"… {len(checks) - CHECKS_MOST} checks more in the log")]
     return checks, rest
 
 
@@ -313,7 +318,7 @@ def _measures(items: list[Item]) -> list[dict]:
         charts = html_plots.charts([(items[at].label, list(m.values())) for at, m in enumerate(mine)], drivers)
         scales = {unit: html_plots.BarScale([s for m in mine for s in m.values() if s.unit == unit])
                   for unit in dict.fromkeys(k[2] for m in mine for k in m)}
-        idents = list(dict.fromkeys(k for m in mine for k in m))
+        idents = list(dict.fromkeys(k for m in mine for k in m))[:ROWS_MOST]
         common = _common([s for m in mine for s in m.values()])
         rows = []
         for ident in idents:

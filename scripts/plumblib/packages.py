@@ -45,6 +45,7 @@ REPORT = {"python3-jinja2": "/usr/lib/python3/dist-packages/jinja2/__init__.py"}
 TEST |= {
     **REPORT,
     "chromium": "chromium",
+    "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",  # or the page has no letters
     "python3-jsonschema": "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
     "python3-yaml": "/usr/lib/python3/dist-packages/yaml/__init__.py",
     "python3-prometheus-client": "/usr/lib/python3/dist-packages/prometheus_client/__init__.py",

@@ -9,7 +9,7 @@
 #include "tests/harness/test.h"
 #include "tests/vgpu/bar_class.h"
 
-#define STRIDE_PAGES 61              /* one page in so many, and the last */
+#define STRIDE_PAGES 61              /* one page in so many, those at each address bit, and the last */
 
 static bool under_test(const struct pci_dev *d)
 {
@@ -27,27 +27,33 @@ static uint32_t value(uint64_t off, unsigned i)
 	return (uint32_t)(off >> 2) * 0x9e3779b1u ^ (i + 1) * 0x85ebca6bu;
 }
 
+static void add_page(struct t *t, const struct pci_bar *b, struct page *p, unsigned *n, uint64_t off)
+{
+	if (*n == PAGES_MAX)
+		return;
+	p[*n].off = off;
+	p[*n].va = mmio_map(gpa(b->base + off), PAGE_SIZE);
+	if (!p[*n].va)
+		test_error(t, "no room to map the framebuffer");
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+		p[*n].was[i] = p[*n].va[words[i]];
+	++*n;
+}
+
 /* All written, then all read: a page that shows another's memory is found. Put back at the end. */
 static void holds_pattern(struct t *t, const struct pci_dev *d, const struct pci_bar *b)
 {
 	struct page *p = test_alloc(t, PAGES_MAX * sizeof(*p));
-	const uint64_t last = b->size - PAGE_SIZE;
 	uint64_t step = STRIDE_PAGES * PAGE_SIZE;
 	unsigned n = 0, wrong = 0, first = 0;
 
-	while (b->size / step >= PAGES_MAX)
+	while (b->size / step >= PAGES_MAX / 2)
 		step *= 2;
-	for (uint64_t off = 0;; off = MIN(off + step, last)) {
-		p[n].off = off;
-		p[n].va = mmio_map(gpa(b->base + off), PAGE_SIZE);
-		if (!p[n].va)
-			test_error(t, "no room to map the framebuffer");
-		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-			p[n].was[i] = p[n].va[words[i]];
-		n++;
-		if (off == last || n == PAGES_MAX)
-			break;
-	}
+	for (uint64_t off = PAGE_SIZE; off < b->size; off *= 2)
+		add_page(t, b, p, &n, off);
+	for (uint64_t off = 0; off < b->size; off += step)
+		add_page(t, b, p, &n, off);
+	add_page(t, b, p, &n, b->size - PAGE_SIZE);
 	for (unsigned k = 0; k < n; k++)
 		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 			p[k].va[words[i]] = value(p[k].off, i);

@@ -4,7 +4,8 @@
 
 #define RTE_MASKED  BIT64(16)
 #define PIN_WINDOW  US(100)   /* a pin that is up interrupts at once when it is unmasked */
-#define LINE_LIMIT  MS(500)   /* for the device's signal to reach the pin */
+#define LINE_LIMIT  MS(600)   /* for the device's signal to reach the pin */
+#define LINE_TRIES  3
 #define ARRIVAL     SEC(1)
 #define QUIET       MS(2)
 
@@ -133,10 +134,22 @@ static void close_last(void *arg)
 	intx_close(arg);
 }
 
+/* The one that is up, of those that were down before. */
+static struct candidate *find_pin(uint64_t ns)
+{
+	const struct deadline end = deadline_in(ns);
+
+	do {
+		for (unsigned i = 0; i < candidate_count; i++)
+			if (!candidates[i].noisy && pin_up(candidates[i].io, candidates[i].pin))
+				return &candidates[i];
+	} while (!deadline_passed(end));
+	return NULL;
+}
+
 struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 {
 	struct candidate *found = NULL;
-	struct deadline end;
 
 	intx_close(&intx);
 	intx = (struct intx){.t = t, .ex = ex};
@@ -167,23 +180,21 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 	for (unsigned i = 0; i < candidate_count; i++)
 		candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
 	*why = "the device could not be told to raise it";
-	if (ex->ops->irq_raise(ex, 0) < 0) {
-		intx_close(&intx);
-		return NULL;
+	/* Again where nothing came: an mdev drops what it is told before its last interrupt was served. */
+	for (unsigned i = 0; i < LINE_TRIES && !found; i++) {
+		if (ex->ops->irq_raise(ex, 0) < 0) {
+			intx_close(&intx);
+			return NULL;
+		}
+		found = find_pin(LINE_LIMIT / LINE_TRIES);
+		if (!found)
+			intx.signalled |= ex->ops->irq_pending(ex, 0) > 0;
+		(void)ex->ops->irq_ack(ex, 0);
+		/* vfio lowers the line at any access to the device, and may have raised it behind the last one. */
+		delay(QUIET);
+		(void)ex->ops->irq_ack(ex, 0);
 	}
-	end = deadline_in(LINE_LIMIT);
-	do {
-		for (unsigned i = 0; i < candidate_count && !found; i++)
-			if (!candidates[i].noisy && pin_up(candidates[i].io, candidates[i].pin))
-				found = &candidates[i];
-	} while (!found && !deadline_passed(end));
 	intx.tried = candidate_count;
-	if (!found)
-		intx.signalled = ex->ops->irq_pending(ex, 0) > 0;
-	(void)ex->ops->irq_ack(ex, 0);
-	/* vfio lowers the line at any access to the device, and may have raised it behind the last one. */
-	delay(QUIET);
-	(void)ex->ops->irq_ack(ex, 0);
 	if (!found) {
 		*why = "no pin of any I/O APIC follows it";
 		intx_close(&intx);

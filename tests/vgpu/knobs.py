@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Boots every fault of tests/vgpu/knobs.toml and prints what came of it: the right finding, and no other failure.
+"""Boots every fault of a table and prints what came of it: the right finding, and no other failure.
 
-    tests/vgpu/knobs.py [-k TEXT] [--images DIR] [--qemu 11.1] [-v]
+    tests/vgpu/knobs.py [TABLE] [-k TEXT] [--images DIR] [--qemu 11.1] [-v]
+
+The table is tests/vgpu/knobs.toml, or tests/mdev/knobs.toml.
 
 Status: 0 all as expected, 1 not, 3 nothing could be run.
 """
@@ -45,20 +47,23 @@ def profile(knob, folder):
     return name
 
 
-def run(knob, args, folder):
+def run(knob, table, args, folder):
     """plumb's JSON, or a text that says why there is none."""
     name = profile(knob, folder)
     out = folder / "result.json"
     env = {**os.environ, "PLUMB_MACHINES": str(folder), "QEMU": args.qemu}
+    if "model" in table:
+        env["PLUMB_VGPU"] = str(ROOT / table["model"])
     if knob.get("options"):
         build = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")
-        model = os.environ.get("PLUMB_VGPU") or build / "models" / "vgpu"
+        model = env.get("PLUMB_VGPU") or build / "models" / "vgpu"
         wrapper = folder / "vgpu"
         wrapper.write_text(f'#!/bin/sh\nexec {model} "$@" {knob["options"]}\n')
         wrapper.chmod(0o755)
         env["PLUMB_VGPU"] = str(wrapper)
-    argv = [str(ROOT / "scripts" / "plumb"), "run", "--machine", name, "--boot", args.boot, "--json", str(out),
-            "--plumb", f"only=vgpu.* {knob.get('plumb', '')}", "--log", str(folder / "log")]
+    argv = [str(ROOT / "scripts" / "plumb"), "run", "--machine", name, "--boot", args.boot, "--accel", args.accel,
+            "--json", str(out), "--log", str(folder / "log"),
+            "--plumb", f"only={table.get('only', 'vgpu.*')} {knob.get('plumb', '')}"]
     if args.images:
         argv += ["--images", args.images]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
@@ -90,13 +95,16 @@ def judge(knob, got):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", nargs="?", default=ROOT / "tests" / "vgpu" / "knobs.toml", type=pathlib.Path)
     parser.add_argument("-k", default="", metavar="TEXT", help="only those whose title has it")
     parser.add_argument("--images", help="where kernel.elf is")
     parser.add_argument("--qemu", default=os.environ.get("QEMU") or "11.1")
     parser.add_argument("--boot", default="pvh")
+    parser.add_argument("--accel", default="tcg")
     parser.add_argument("-v", action="store_true", help="keep the logs of what was not as expected, and name them")
     args = parser.parse_args()
-    knobs = tomllib.loads((ROOT / "tests" / "vgpu" / "knobs.toml").read_text())["knob"]
+    table = tomllib.loads(args.table.read_text())
+    knobs = table["knob"]
     odd = [k for knob in knobs for k in knob if k not in KEYS]
     if odd:
         sys.exit(f"knobs.toml: unknown key {odd[0]!r}")
@@ -108,7 +116,7 @@ def main():
     print("| the fault | fails | finding | as expected |\n|---|---|---|---|")
     for knob in knobs:
         with tempfile.TemporaryDirectory(prefix="knob-") as tmp:
-            bad, fails, finds = judge(knob, run(knob, args, pathlib.Path(tmp)))
+            bad, fails, finds = judge(knob, run(knob, table, args, pathlib.Path(tmp)))
             wrong += bool(bad)
             said = "yes" if not bad else "**no**: " + "; ".join(bad)
             if bad and args.v and (pathlib.Path(tmp) / "log").exists():

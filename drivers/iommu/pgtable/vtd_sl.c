@@ -4,6 +4,7 @@
 
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/string.h"
 
 #define SL_ENTRIES 512
 #define SL_RW      ((uint64_t)(VTD_SL_R | VTD_SL_W))
@@ -84,13 +85,10 @@ void vtd_sl_reap(struct vtd_sl *t)
 	}
 }
 
+/* What is not present is 0: each entry as the one before it. */
 static bool is_empty(const uint64_t *table)
 {
-	for (unsigned i = 0; i < SL_ENTRIES; i++) {
-		if (is_present(table[i]))
-			return false;
-	}
-	return true;
+	return table[0] == 0 && memcmp(table, table + 1, (SL_ENTRIES - 1) * sizeof(*table)) == 0;
 }
 
 /* The first address of the next entry of this level, or end where that comes first. */

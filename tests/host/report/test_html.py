@@ -291,3 +291,16 @@ def test_the_same_log_gives_the_same_page(pages, tmp_path):
     plumb("report", LOGS / "q35-vtd.log", "-o", again)
     assert again.read_bytes() == pages["real"].read_bytes()
     assert len(again.read_bytes()) < 1 << 20
+
+
+def test_a_flood_gives_a_page_that_a_browser_can_bear(browser, tmp_path):
+    log = madeup.Log(2)
+    log.test("a.b", *[f"# note {'<b>' * 100}{i}" for i in range(20000)], *[f"# expect f.c:1 {i}: got 1, expected 2" for i in range(9000)], ok=False)
+    log.test("a.c", *[f"# finding PLB001 {i}" for i in range(5000)], *[
+        f"# metric a.c from={i % 100} to={i // 100} unit=ns n=9 min=1 p50={i} p90=99999 p99=99999 max=99999" for i in range(9000)], ok=False)
+    (tmp_path / "flood.log").write_bytes(log.verdict().bytes())
+    assert plumb("report", tmp_path / "flood.log", "-o", tmp_path / "flood.html").returncode == 1
+    assert (tmp_path / "flood.html").stat().st_size < 20 << 20
+    show(browser, tmp_path / "flood.html")
+    assert browser.eval("document.querySelectorAll('tr').length") < 5000 and browser.complaints() == []
+    assert browser.eval("document.querySelectorAll('rect.heat').length") <= 64 * 64
