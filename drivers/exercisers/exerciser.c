@@ -9,7 +9,9 @@
 struct exerciser exercisers[EXERCISER_MAX];
 unsigned exerciser_count;
 
-static const struct exerciser_ops *const known[] = {&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &nvidia_ops, &mtty_ops};
+static const struct exerciser_ops *const known[] = {
+	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &nvidia_ops, &mtty_ops,
+};
 
 /* A device that failed to start so often in a row is left alone from then on. */
 #define START_FAILURES_MAX 8

@@ -67,7 +67,8 @@ unsigned mtty_level(const struct mtty_io *io, unsigned level)
 const char *mtty_trigger_name(enum mtty_trigger t)
 {
 	static const char *const names[MTTY_TRIGGERS] = {
-		"transmitter empty (IER)", "last byte read", "received data at the level", "overrun", "modem status (OUT2)",
+		"transmitter empty (IER)", "last byte read", "received data at the level", "overrun",
+		"modem status (OUT2)",
 	};
 
 	return (unsigned)t < MTTY_TRIGGERS ? names[t] : "?";

@@ -153,9 +153,11 @@ bool nvidia_has_window(const struct nvidia *g)
 {
 	const unsigned arch = g->id.arch;
 
-	return g->id.kind == NVIDIA_REAL && g->kind == NVIDIA_REAL && nvidia_arch_name(arch) && arch <= NVIDIA_AMPERE &&
-	       (arch < NVIDIA_AMPERE || g->id.chip == 0x170) &&
-	       g->regs_size >= NV_PRAMIN + NV_PRAMIN_SIZE;
+	if (g->id.kind != NVIDIA_REAL || g->kind != NVIDIA_REAL || !nvidia_arch_name(arch))
+		return false;
+	if (arch > NVIDIA_AMPERE || (arch == NVIDIA_AMPERE && g->id.chip != NVIDIA_GA100))
+		return false;
+	return g->regs_size >= NV_PRAMIN + NV_PRAMIN_SIZE;
 }
 
 volatile uint8_t *nvidia_window_open(struct nvidia *g, iova_t addr)
@@ -300,7 +302,7 @@ static void trial_one(struct nvidia *g, struct irq_watch *w, int vector)
 	if (nvidia_trigger(&g->ladder) < 0)
 		return;
 	tr->raised++;
-	(void)WAIT_FOR(irq_watch_count(w, 0, vector), tr->arrived || tr->raised > 1 ? NEXT_MESSAGE : FIRST_MESSAGE);
+	(void)WAIT_FOR(irq_watch_count(w, 0, vector), tr->raised > 1 ? NEXT_MESSAGE : FIRST_MESSAGE);
 	tr->pending += nvidia_pending(&g->ladder) == NVIDIA_AT_TOP;
 	nvidia_clear(&g->ladder);
 	delay(DOUBLE_WINDOW);
@@ -380,7 +382,7 @@ static void find_trigger(struct nvidia *g)
 	}
 	g->ladder_tried = true;
 	if (nvidia_choose(&g->ladder, PENDING_DEADLINE) < 0) {
-		withhold(ex, g->died ? ex->broken : "none of its triggers is honoured: vgpu.irq says which were tried");
+		withhold(ex, g->died ? ex->broken : "none of its triggers is honoured: vgpu.irq says more");
 		return;
 	}
 	if (nvidia_access_ns(g) >= NVIDIA_SLOW) {
@@ -422,7 +424,8 @@ static int nvidia_open(struct exerciser *ex)
 		return silent(g, "it has no BAR0 of memory");
 	g->unplaced = !bar->assigned || (bar->base + bar->size - 1) >> cpu_features.phys_bits;
 	if (g->unplaced)
-		return silent(g, bar->assigned ? "BAR0 lies beyond the address bits of this CPU" : "BAR0 has no address");
+		return silent(g, bar->assigned ? "BAR0 lies beyond the address bits of this CPU"
+					       : "BAR0 has no address");
 	g->regs_size = bar->size;
 	g->regs = bar->size >= PAGE_SIZE ? pci_bar_map(ex->dev, 0) : NULL;
 	if (!g->regs)

@@ -27,7 +27,7 @@ struct nvidia {
 	struct pci_dev *dev;
 	volatile uint8_t *regs;
 	uint64_t regs_size;
-	const char *silent;       /* why its registers say nothing, or NULL: the rest below is then not filled */
+	const char *silent;       /* why its registers say nothing, or NULL; the rest is then not filled */
 	bool unplaced;            /* … because BAR0 has no address, or none that a CPU reaches */
 	struct nvidia_id id;
 	enum nvidia_kind kind;    /* BOOT_1's, or where configuration space contradicts it, that one's */

@@ -20,6 +20,7 @@ enum nvidia_arch {
 	NVIDIA_MAXWELL = 0x11, NVIDIA_MAXWELL2 = 0x12, NVIDIA_PASCAL = 0x13, NVIDIA_VOLTA = 0x14,
 	NVIDIA_TURING = 0x16, NVIDIA_AMPERE = 0x17, NVIDIA_HOPPER = 0x18, NVIDIA_ADA = 0x19,
 };
+#define NVIDIA_GA100 0x170
 /* "Pascal"; NULL: not one that this driver knows. */
 const char *nvidia_arch_name(unsigned arch);
 

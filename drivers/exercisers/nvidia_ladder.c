@@ -19,8 +19,8 @@
 const char *nvidia_rung_name(enum nvidia_rung r)
 {
 	static const char *const names[NVIDIA_RUNGS] = {
-		"PBUS software interrupt (0x1150)", "PTIMER alarm (0x9420)", "PMC software interrupt (bit 31)",
-		"tree trigger (LEAF_TRIGGER, vector 129)",
+		"PBUS software interrupt (0x1150)", "PTIMER alarm (0x9420)",
+		"PMC software interrupt (bit 31)", "tree trigger (LEAF_TRIGGER, vector 129)",
 	};
 
 	return (unsigned)r < NVIDIA_RUNGS ? names[r] : "?";

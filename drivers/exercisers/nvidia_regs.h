@@ -27,7 +27,8 @@
 #define NV_PMC_INTR_EN_SOFTWARE   BIT(1)
 #define NV_PMC_INTR_EN_SET(i)     (0x000160u + 4 * (i)) /* GP100+ [R] */
 #define NV_PMC_INTR_EN_CLEAR(i)   (0x000180u + 4 * (i))
-#define NV_PMC_INTR_SW(i)         (0x0001a0u + 4 * (i)) /* bit 0 raises bit 31; GP100, GV100, TU104 [R], GP10x [I] */
+/* Bit 0 raises PMC_INTR's bit 31. GP100, GV100, TU104 [R], GP10x [I] */
+#define NV_PMC_INTR_SW(i)         (0x0001a0u + 4 * (i))
 
 /* PBUS: a software interrupt. G80+ [R], GP10x [I] */
 #define NV_PBUS_INTR_0            0x001100         /* W1C */

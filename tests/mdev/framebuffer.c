@@ -9,14 +9,18 @@
 #include "tests/harness/test.h"
 #include "tests/vgpu/bar_class.h"
 
-#define STRIDE_PAGES 61              /* one page in so many, those at each address bit, and the last */
+#define STRIDE_PAGES 61 /* one page in so many, those at each address bit, and the last */
 
 static bool under_test(const struct pci_dev *d)
 {
 	return !cmdline.has_device || d->rid.v == cmdline.device.v;
 }
 
-struct page { uint64_t off; volatile uint32_t *va; uint32_t was[4]; };
+struct page {
+	uint64_t off;
+	volatile uint32_t *va;
+	uint32_t was[4];
+};
 #define PAGES_MAX 512
 
 /* Four words of each page, two of them at its ends. */
@@ -61,8 +65,11 @@ static void holds_pattern(struct t *t, const struct pci_dev *d, const struct pci
 		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 			if (p[k].va[words[i]] != value(p[k].off, i) && !wrong++)
 				first = k;
-	EXPECT_MSG(t, !wrong, PRIRID " BAR0: %u of %u words are not what was written, the first in the page at 0x%llx: got 0x%08x, expected 0x%08x",
-		   RIDARG(d->rid), wrong, 4 * n, (unsigned long long)p[first].off, p[first].va[0], value(p[first].off, 0));
+	EXPECT_MSG(t, !wrong,
+		   PRIRID " BAR0: %u of %u words are not what was written, the first in the page at 0x%llx: "
+			  "got 0x%08x, expected 0x%08x",
+		   RIDARG(d->rid), wrong, 4 * n, (unsigned long long)p[first].off, p[first].va[0],
+		   value(p[first].off, 0));
 	for (unsigned k = 0; k < n; k++)
 		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 			p[k].va[words[i]] = p[k].was[i];
@@ -87,7 +94,8 @@ static bool usable(struct t *t, struct pci_dev *d)
 {
 	const struct pci_bar *b = &d->bar[0];
 
-	if (!EXPECT_MSG(t, b->size && !b->io && b->assigned, PRIRID ": BAR0: got %llu KiB at 0x%llx, expected memory with an address",
+	if (!EXPECT_MSG(t, b->size && !b->io && b->assigned,
+			PRIRID ": BAR0: got %llu KiB at 0x%llx, expected memory with an address",
 			RIDARG(d->rid), (unsigned long long)(b->size >> 10), (unsigned long long)b->base))
 		return false;
 	pci_set_command(d, PCI_COMMAND_MEMORY, 0);
@@ -116,19 +124,21 @@ TEST(mdev, mdpy, "identity, framebuffer memory holds a pattern, BAR class", NEED
 		for (unsigned i = 0; i < sizeof(config); i++)
 			config[i] = pci_r8(d->rid, i);
 		err = mdpy_parse(config, &m);
-		EXPECT_MSG(t, err == 0, PRIRID " mdpy: its mode in the capability at 0x40: -%s (%08x %ux%u)", RIDARG(d->rid),
-			   err_name(err), m.format, m.width, m.height);
+		EXPECT_MSG(t, err == 0, PRIRID " mdpy: its mode in the capability at 0x40: -%s (%08x %ux%u)",
+			   RIDARG(d->rid), err_name(err), m.format, m.width, m.height);
 		if (err < 0 || !usable(t, d))
 			continue;
-		EXPECT_MSG(t, d->bar[0].size == mdpy_bar_size(&m), PRIRID " mdpy: BAR0: got %llu KiB for %ux%u, expected %llu",
-			   RIDARG(d->rid), (unsigned long long)(d->bar[0].size >> 10), m.width, m.height,
+		EXPECT_MSG(t, d->bar[0].size == mdpy_bar_size(&m),
+			   PRIRID " mdpy: BAR0: got %llu KiB for %ux%u, expected %llu", RIDARG(d->rid),
+			   (unsigned long long)(d->bar[0].size >> 10), m.width, m.height,
 			   (unsigned long long)(mdpy_bar_size(&m) >> 10));
 		test_note(t, PRIRID " mdpy: %ux%u XRGB8888", RIDARG(d->rid), m.width, m.height);
 		classify(t, d, 0, mmio_map(gpa(d->bar[0].base), PAGE_SIZE));
 		holds_pattern(t, d, &d->bar[0]);
 	}
 	if (!shown)
-		test_skip(t, "no mdpy (1b36:000f, subsystem 1af4:1100): modprobe mdpy on the host, and an mdev of it");
+		test_skip(t, "no mdpy (1b36:000f, subsystem 1af4:1100): modprobe mdpy on the host, and an "
+			     "mdev of it");
 }
 
 /*
@@ -158,16 +168,20 @@ TEST(mdev, mbochs, "identity, framebuffer memory holds a pattern, BAR class", NE
 		was = mbochs_read(regs, DISPI_XRES);
 		for (uint16_t x = 640; x <= 800; x = (uint16_t)(x + 160)) {
 			mbochs_write(regs, DISPI_XRES, x);
-			EXPECT_MSG(t, mbochs_read(regs, DISPI_XRES) == x, PRIRID " mbochs: XRES: got %u, expected %u", RIDARG(d->rid),
+			EXPECT_MSG(t, mbochs_read(regs, DISPI_XRES) == x,
+				   PRIRID " mbochs: XRES: got %u, expected %u", RIDARG(d->rid),
 				   mbochs_read(regs, DISPI_XRES), x);
 		}
 		mbochs_write(regs, DISPI_XRES, was);
-		test_note(t, PRIRID " %s, %llu MiB", RIDARG(d->rid), mbochs_is_mdev(d) ? "mbochs" : "QEMU's secondary-vga",
+		test_note(t, PRIRID " %s, %llu MiB", RIDARG(d->rid),
+			  mbochs_is_mdev(d) ? "mbochs" : "QEMU's secondary-vga",
 			  (unsigned long long)(d->bar[0].size >> 20));
 		classify(t, d, 0, mmio_map(gpa(d->bar[0].base), PAGE_SIZE));
 		classify(t, d, 2, regs);
 		holds_pattern(t, d, &d->bar[0]);
 	}
 	if (!shown)
-		test_skip(t, "no mbochs (1234:1111, class 0380): modprobe mbochs on the host, and an mdev of it");
+		test_skip(
+			t,
+			"no mbochs (1234:1111, class 0380): modprobe mbochs on the host, and an mdev of it");
 }

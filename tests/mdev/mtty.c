@@ -6,7 +6,7 @@
 #include "kernel/lib/fmt.h"
 #include "tests/vgpu/intx.h"
 
-#define ROUNDS 16                /* of each trigger */
+#define ROUNDS 16 /* of each trigger */
 
 static const unsigned levels[] = {1, 4, 8, 14};
 
@@ -25,9 +25,11 @@ static void loop_back(struct t *t, const struct mtty_io *io, unsigned port)
 		for (unsigned i = 0; i < n; i++) {
 			const int got = mtty_get(io);
 
-			EXPECT_MSG(t, got == (int)(at + i), "port %u: byte %u of a run: got %d, expected %u", port, i, got, at + i);
+			EXPECT_MSG(t, got == (int)(at + i), "port %u: byte %u of a run: got %d, expected %u",
+				   port, i, got, at + i);
 		}
-		EXPECT_MSG(t, mtty_get(io) == -EAGAIN, "port %u: a byte too many after 0x%02x", port, at + n - 1);
+		EXPECT_MSG(t, mtty_get(io) == -EAGAIN, "port %u: a byte too many after 0x%02x", port,
+			   at + n - 1);
 		at += n;
 	}
 }
@@ -40,8 +42,9 @@ static void fifo(struct t *t, const struct mtty_io *io, unsigned port)
 		const unsigned got = mtty_level(io, levels[i]);
 
 		/* Linux's sample sets 1 after whatever FCR asked for. */
-		EXPECT_MSG(t, got == levels[i] || got == 1, "port %u: level %u: got the interrupt's cause after %u bytes", port,
-			   levels[i], got);
+		EXPECT_MSG(t, got == levels[i] || got == 1,
+			   "port %u: level %u: got the interrupt's cause after %u bytes", port, levels[i],
+			   got);
 		odd += got != levels[i];
 	}
 	if (odd)
@@ -60,7 +63,10 @@ static void fifo(struct t *t, const struct mtty_io *io, unsigned port)
 	mtty_reset(io);
 }
 
-struct one { const struct mtty_io *io; enum mtty_trigger trigger; };
+struct one {
+	const struct mtty_io *io;
+	enum mtty_trigger trigger;
+};
 
 static void fire(void *arg)
 {
@@ -85,12 +91,15 @@ static void interrupts(struct t *t, struct mtty *m)
 	if (!x) {
 		const bool due = intx_last()->signalled;
 
-		EXPECT_MSG(t, !due, PRIRID " mtty: INTA: got no interrupt on any of %u I/O APIC pins, with its cause in IIR",
+		EXPECT_MSG(t, !due,
+			   PRIRID
+			   " mtty: INTA: got no interrupt on any of %u I/O APIC pins, with its cause in IIR",
 			   RIDARG(m->ex->dev->rid), intx_last()->tried);
 		if (due)
-			test_finding(t, "PLB040", "vfio's INTx eventfd is not connected, or the machine routes no INTx",
-				     "compare ioapic.intx and vgpu.intx of this report", why, PRIRID " mtty: its INTx does not arrive",
-				     RIDARG(m->ex->dev->rid));
+			test_finding(t, "PLB040",
+				     "vfio's INTx eventfd is not connected, or the machine routes no INTx",
+				     "compare ioapic.intx and vgpu.intx of this report", why,
+				     PRIRID " mtty: its INTx does not arrive", RIDARG(m->ex->dev->rid));
 		else
 			test_note(t, "INTx not tried: %s", why);
 		return;
@@ -108,11 +117,12 @@ static void interrupts(struct t *t, struct mtty *m)
 				none += came == 0;
 				more += came > 1;
 			}
-			EXPECT_MSG(t, good == ROUNDS, "port %u, %s: got %u of %u exactly once, %u never, %u again after service", p,
-				   mtty_trigger_name(trigger), good, ROUNDS, none, more);
+			EXPECT_MSG(t, good == ROUNDS,
+				   "port %u, %s: got %u of %u exactly once, %u never, %u again after service",
+				   p, mtty_trigger_name(trigger), good, ROUNDS, none, more);
 		}
-	test_note(t, PRIRID " mtty: INTA is GSI %u, %u triggers x %u rounds x %u ports", RIDARG(m->ex->dev->rid), x->gsi,
-		  MTTY_TRIGGERS, ROUNDS, m->ports);
+	test_note(t, PRIRID " mtty: INTA is GSI %u, %u triggers x %u rounds x %u ports",
+		  RIDARG(m->ex->dev->rid), x->gsi, MTTY_TRIGGERS, ROUNDS, m->ports);
 	intx_close(x);
 }
 
@@ -125,7 +135,8 @@ static void interrupts(struct t *t, struct mtty *m)
  * intx_mask): each round serves before the next. Of 16 bytes in its FIFO it says that there are none; runs
  * of 15 are used.
  */
-TEST_FULL(mdev, mtty, 0, 60000, "loop-back of all byte values, FIFO levels, INTx by each trigger, none lost after service",
+TEST_FULL(mdev, mtty, 0, 60000,
+	  "loop-back of all byte values, FIFO levels, INTx by each trigger, none lost after service",
 	  NEED_PCI)
 {
 	unsigned shown = 0;
@@ -138,7 +149,8 @@ TEST_FULL(mdev, mtty, 0, 60000, "loop-back of all byte values, FIFO levels, INTx
 		shown++;
 		REQUIRE_OK(t, exerciser_start(ex));
 		for (unsigned p = 0; p < m->ports; p++) {
-			ASSERT_MSG(t, mtty_answers(&m->io[p]), "port %u does not answer at 0x%x", p, m->base[p]);
+			ASSERT_MSG(t, mtty_answers(&m->io[p]), "port %u does not answer at 0x%x", p,
+				   m->base[p]);
 			loop_back(t, &m->io[p], p);
 			fifo(t, &m->io[p], p);
 		}

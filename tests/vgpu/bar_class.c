@@ -5,10 +5,10 @@
 #include "drivers/apic/apic.h"
 #include "kernel/mm/mm.h"
 
-#define SAMPLES     128
-#define SAMPLES_MIN 16
-#define SLICE       MS(40)
-#define SLOW_READ   MS(500)
+#define SAMPLES       128
+#define SAMPLES_MIN   16
+#define SLICE         MS(40)
+#define SLOW_READ     MS(500)
 
 #define IOAPIC_WINDOW 0x10
 

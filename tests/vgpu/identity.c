@@ -27,11 +27,13 @@ static void check_slot(struct t *t)
 		return;
 	FOR_EACH_PCI(d)
 		if (nvidia_is_gpu(d))
-			fmt_snprintf(evidence, sizeof(evidence), "an NVIDIA GPU is at " PRIRID, RIDARG(d->rid));
+			fmt_snprintf(evidence, sizeof(evidence), "an NVIDIA GPU is at " PRIRID,
+				     RIDARG(d->rid));
 	EXPECT_MSG(t, false, "function " PRIRID ": got nothing there, expected the device under test",
 		   RIDARG(cmdline.device));
 	test_finding(t, "PLB010", "hostpciN is not in this VM's configuration, or it was given another slot",
-		     "qm config VMID: look for hostpciN; slot 00:10.0 is hostpci0 on i440fx; run plumb without device=",
+		     "qm config VMID: look for hostpciN; slot 00:10.0 is hostpci0 on i440fx; run plumb "
+		     "without device=",
 		     evidence, "there is no device at " PRIRID, RIDARG(cmdline.device));
 }
 
@@ -49,9 +51,10 @@ static void check_ids(struct t *t, const struct vgpu *v)
 	if (boots_agree && (!by_pci || by_pci == id->chip))
 		return;
 	test_finding(t, "PLB022",
-		     "the vGPU shows the ID of another board than the chip below it is: an unlocked consumer card, or a "
-		     "profile override",
-		     "none if the card was unlocked on purpose; else compare pci_id and vdev_id of profile_override.toml",
+		     "the vGPU shows another board's ID than the chip below it has: an unlocked consumer card, "
+		     "or a profile override",
+		     "none if the card was unlocked on purpose; else compare pci_id and vdev_id of "
+		     "profile_override.toml",
 		     evidence, "%s: its identities disagree", v->name);
 }
 
@@ -60,9 +63,10 @@ static void check_posted(struct t *t, const struct vgpu *v)
 {
 	if (v->g->unposted)
 		test_finding(t, "PLB029", "a passed-through GPU whose firmware (VBIOS) was never run",
-			     "none for Linux, whose driver runs it; else hostpciN: …,romfile=, or the card as the host's second",
-			     "PTIMER answers 0xbadf…", "%s: the GPU was never started; its interrupt and clock are not tried",
-			     v->name);
+			     "none for Linux, whose driver runs it; else hostpciN: …,romfile=, or the card "
+			     "as the host's second",
+			     "PTIMER answers 0xbadf…",
+			     "%s: the GPU was never started; its interrupt and clock are not tried", v->name);
 }
 
 static void check_kind(struct t *t, const struct vgpu *v)
@@ -72,13 +76,16 @@ static void check_kind(struct t *t, const struct vgpu *v)
 
 	if (v->g->kind == v->g->id.kind)
 		return;
-	fmt_snprintf(evidence, sizeof(evidence), "BOOT_1 %08x: %s; configuration space (%s, %s, INT pin %u, %04x:%04x): %s [I]",
+	fmt_snprintf(evidence, sizeof(evidence),
+		     "BOOT_1 %08x: %s; configuration space (%s, %s, INT pin %u, %04x:%04x): %s [I]",
 		     v->g->id.boot_1, nvidia_kind_name(v->g->id.kind), d->cap_pcie ? "PCIe" : "no PCIe",
 		     d->cap_msix ? "MSI-X" : "no MSI-X", d->int_pin, d->subvendor, d->subdevice,
 		     nvidia_kind_name(v->g->kind));
-	test_finding(t, "PLB022", "a host driver that does not virtualise BOOT_1, or a VMM that changes configuration space",
-		     "the tests go by configuration space, and leave the window at system memory alone", evidence,
-		     "%s: BOOT_1 and its configuration space disagree on what it is", v->name);
+	test_finding(
+		t, "PLB022",
+		"a host driver that does not virtualise BOOT_1, or a VMM that changes configuration space",
+		"the tests go by configuration space, and leave the window at system memory alone", evidence,
+		"%s: BOOT_1 and its configuration space disagree on what it is", v->name);
 }
 
 static void check_profile(struct t *t, const struct vgpu *v)
@@ -87,8 +94,8 @@ static void check_profile(struct t *t, const struct vgpu *v)
 	const struct nvidia_profile *p = nvidia_profile(d->device, d->subvendor, d->subdevice);
 
 	if (p && p->type)
-		test_note(t, "%s: profile %s (nvidia-%u), %u MiB by its subsystem %04x:%04x", v->name, p->name, p->type,
-			  p->mbytes, d->subvendor, d->subdevice);
+		test_note(t, "%s: profile %s (nvidia-%u), %u MiB by its subsystem %04x:%04x", v->name,
+			  p->name, p->type, p->mbytes, d->subvendor, d->subdevice);
 	else
 		test_note(t, "%s: subsystem %04x:%04x names no profile that we know", v->name, d->subvendor,
 			  d->subdevice);
@@ -99,15 +106,18 @@ static void dead(struct t *t, const struct vgpu *v)
 	const struct nvidia *g = v->g;
 	char evidence[128];
 
-	EXPECT_MSG(t, false, "%s: BOOT_0: got 0x%08x (%s), expected the chip's identity", v->name, g->id.boot_0,
-		   g->silent);
-	fmt_snprintf(evidence, sizeof(evidence), "BAR0 at 0x%llx, %llu KiB, BOOT_0 0x%08x; configuration space answers",
+	EXPECT_MSG(t, false, "%s: BOOT_0: got 0x%08x (%s), expected the chip's identity", v->name,
+		   g->id.boot_0, g->silent);
+	fmt_snprintf(evidence, sizeof(evidence),
+		     "BAR0 at 0x%llx, %llu KiB, BOOT_0 0x%08x; configuration space answers",
 		     (unsigned long long)g->dev->bar[0].base, (unsigned long long)(g->dev->bar[0].size / KIB),
 		     g->id.boot_0);
-	test_finding(t, "PLB011",
-		     "the host's vGPU daemon does not answer for this vGPU, or the card is off its bus (D3cold, reset)",
-		     "on the host: systemctl status nvidia-vgpu-mgr; dmesg for NVRM Xid; stop and start the VM",
-		     evidence, "%s: %s", v->name, g->silent);
+	test_finding(
+		t, "PLB011",
+		"the host's vGPU daemon does not answer for this vGPU, or the card is off its bus (D3cold, "
+		"reset)",
+		"on the host: systemctl status nvidia-vgpu-mgr; dmesg for NVRM Xid; stop and start the VM",
+		evidence, "%s: %s", v->name, g->silent);
 }
 
 /*
@@ -118,7 +128,8 @@ static void dead(struct t *t, const struct vgpu *v)
  * that answer with all ones, zero or a PRI error are a GPU that is not there behind its configuration
  * space. Which profile it is, is read from the subsystem ID.
  */
-TEST_FULL(vgpu, identify, 0, 30000, "PCI ID, BOOT_0/BOOT_42, BOOT_1 and the profile; disagreement told", NEED_PCI)
+TEST_FULL(vgpu, identify, 0, 30000, "PCI ID, BOOT_0/BOOT_42, BOOT_1 and the profile; disagreement told",
+	  NEED_PCI)
 {
 	check_slot(t);
 	if (test_has_failed(t))
@@ -137,10 +148,11 @@ TEST_FULL(vgpu, identify, 0, 30000, "PCI ID, BOOT_0/BOOT_42, BOOT_1 and the prof
 			test_check(t);
 			continue;
 		}
-		EXPECT_MSG(t, g->id.kind != NVIDIA_RESERVED, "%s: BOOT_1: got 0x%08x, bits 17:16 are the reserved 3", v->name,
-			   g->id.boot_1);
+		EXPECT_MSG(t, g->id.kind != NVIDIA_RESERVED,
+			   "%s: BOOT_1: got 0x%08x, bits 17:16 are the reserved 3", v->name, g->id.boot_1);
 		test_note(t, "%s: %s, %s %s (BOOT_1 %08x), class %06x rev %02x, %s", v->name,
-			  nvidia_kind_name(g->kind), nvidia_arch_name(g->id.arch) ? nvidia_arch_name(g->id.arch) : "?",
+			  nvidia_kind_name(g->kind),
+			  nvidia_arch_name(g->id.arch) ? nvidia_arch_name(g->id.arch) : "?",
 			  chip_text(g->id.chip), g->id.boot_1, d->class_code, d->revision,
 			  d->cap_pcie ? "PCI Express" : "conventional PCI");
 		check_ids(t, v);
@@ -148,7 +160,10 @@ TEST_FULL(vgpu, identify, 0, 30000, "PCI ID, BOOT_0/BOOT_42, BOOT_1 and the prof
 		check_profile(t, v);
 		check_posted(t, v);
 		if (!nvidia_arch_name(g->id.arch))
-			test_note(t, "%s: a generation that this version does not know: its interrupt is not tried", v->name);
+			test_note(t,
+				  "%s: a generation that this version does not know: its interrupt is not "
+				  "tried",
+				  v->name);
 	}
 }
 
@@ -159,11 +174,13 @@ static void bar_unassigned(struct t *t, const struct vgpu *v, unsigned bar, cons
 	const struct pci_bar *b = &v->g->dev->bar[bar];
 	char evidence[96];
 
-	EXPECT_MSG(t, false, "%s: BAR%u (%llu KiB) at 0x%llx: %s", v->name, bar, (unsigned long long)(b->size / KIB),
-		   (unsigned long long)b->base, what);
-	fmt_snprintf(evidence, sizeof(evidence), "BAR%u: base 0x%llx, %llu MiB, %s-bit", bar, (unsigned long long)b->base,
-		     (unsigned long long)(b->size / MIB), b->is64 ? "64" : "32");
-	test_finding(t, "PLB021", "the firmware had no room for it: too small a window, or one that the CPU's address bits do not reach",
+	EXPECT_MSG(t, false, "%s: BAR%u (%llu KiB) at 0x%llx: %s", v->name, bar,
+		   (unsigned long long)(b->size / KIB), (unsigned long long)b->base, what);
+	fmt_snprintf(evidence, sizeof(evidence), "BAR%u: base 0x%llx, %llu MiB, %s-bit", bar,
+		     (unsigned long long)b->base, (unsigned long long)(b->size / MIB), b->is64 ? "64" : "32");
+	test_finding(t, "PLB021",
+		     "the firmware had no room for it: too small a window, or one that the CPU's address "
+		     "bits do not reach",
 		     "cpu: host (more address bits); q35 with OVMF; fewer devices with large BARs", evidence,
 		     "%s: BAR%u %s", v->name, bar, what);
 }
@@ -181,7 +198,8 @@ static bool in_window(const struct pci_dev *d, const struct pci_bar *b)
 	if (!d->parent)
 		return true;
 	for (enum pci_window w = PCI_WINDOW_MEM; w <= PCI_WINDOW_PREF; w++)
-		if (pci_window(d->parent, w, &base, &limit) && b->base >= base && b->base + b->size - 1 <= limit)
+		if (pci_window(d->parent, w, &base, &limit) && b->base >= base &&
+		    b->base + b->size - 1 <= limit)
 			return true;
 	return false;
 }
@@ -192,23 +210,27 @@ static void check_bar(struct t *t, const struct vgpu *v, unsigned bar, const str
 	const char *basis = want->inferred ? " [I]" : "";
 	char evidence[96];
 
-	if (!EXPECT_MSG(t, b->size >= want->size && !b->io, "%s: BAR%u: got %llu KiB%s, expected %llu KiB of memory%s",
-			v->name, bar, (unsigned long long)(b->size / KIB), b->io ? " of I/O" : "",
+	if (!EXPECT_MSG(t, b->size >= want->size && !b->io,
+			"%s: BAR%u: got %llu KiB%s, expected %llu KiB of memory%s", v->name, bar,
+			(unsigned long long)(b->size / KIB), b->io ? " of I/O" : "",
 			(unsigned long long)(want->size / KIB), basis)) {
 		fmt_snprintf(evidence, sizeof(evidence), "BAR%u: %llu KiB, expected %llu KiB%s", bar,
-			     (unsigned long long)(b->size / KIB), (unsigned long long)(want->size / KIB), basis);
-		test_finding(t, "PLB020", "the vGPU was made with another layout than this kind has, or the VMM cut it",
-			     "on the host: dmesg for \"BAR …: can't reserve\"; compare with lspci -v of another VM", evidence,
-			     "%s: BAR%u is too small", v->name, bar);
+			     (unsigned long long)(b->size / KIB), (unsigned long long)(want->size / KIB),
+			     basis);
+		test_finding(t, "PLB020",
+			     "the vGPU was made with another layout than this kind has, or the VMM cut it",
+			     "on the host: dmesg for \"BAR …: can't reserve\"; compare with lspci -v of "
+			     "another VM",
+			     evidence, "%s: BAR%u is too small", v->name, bar);
 		return;
 	}
 	if (want->any_type)
 		return;
 	if (want->inferred) {
 		if (b->is64 != want->is64 || b->prefetchable != want->prefetchable)
-			test_note(t, "%s: BAR%u is %s-bit%s; expected %s-bit%s [I]", v->name, bar, b->is64 ? "64" : "32",
-				  b->prefetchable ? " prefetchable" : "", want->is64 ? "64" : "32",
-				  want->prefetchable ? " prefetchable" : "");
+			test_note(t, "%s: BAR%u is %s-bit%s; expected %s-bit%s [I]", v->name, bar,
+				  b->is64 ? "64" : "32", b->prefetchable ? " prefetchable" : "",
+				  want->is64 ? "64" : "32", want->prefetchable ? " prefetchable" : "");
 		return;
 	}
 	EXPECT_MSG(t, b->is64 == want->is64 && b->prefetchable == want->prefetchable,
@@ -234,7 +256,8 @@ TEST_FULL(vgpu, bars, 0, 30000, "the BARs this kind should have, sizes and types
 		const struct nvidia *g = v->g;
 		const struct pci_dev *d = g->dev;
 		/* One that is silent is judged by what its configuration space alone makes of it. */
-		const enum nvidia_kind kind = g->silent ? d->cap_pcie ? NVIDIA_REAL : NVIDIA_PARAVIRTUAL : g->kind;
+		const enum nvidia_kind kind =
+			g->silent ? d->cap_pcie ? NVIDIA_REAL : NVIDIA_PARAVIRTUAL : g->kind;
 		const unsigned arch = g->silent ? nvidia_chip_of_device(d->device) >> 4 : g->id.arch;
 
 		if (!g->unplaced && !vgpu_answers(t, v, &why))
@@ -249,9 +272,11 @@ TEST_FULL(vgpu, bars, 0, 30000, "the BARs this kind should have, sizes and types
 			if (!b->size)
 				continue;
 			test_note(t, "%s: BAR%u %s%s%s %llu KiB at 0x%llx", v->name, bar,
-				  b->io ? "I/O" : b->is64 ? "64-bit" : "32-bit", b->prefetchable ? " prefetchable" : "",
-				  b->assigned ? "" : " unassigned", (unsigned long long)(b->size / KIB),
-				  (unsigned long long)b->base);
+				  b->io     ? "I/O"
+				  : b->is64 ? "64-bit"
+					    : "32-bit",
+				  b->prefetchable ? " prefetchable" : "", b->assigned ? "" : " unassigned",
+				  (unsigned long long)(b->size / KIB), (unsigned long long)b->base);
 			if (b->io)
 				continue;
 			if (!b->assigned)
@@ -262,8 +287,8 @@ TEST_FULL(vgpu, bars, 0, 30000, "the BARs this kind should have, sizes and types
 				bar_unassigned(t, v, bar, "lies outside its bridge's window");
 		}
 		if (!g->silent && !g->died && nvidia_access_worst_ns(g) < NVIDIA_STALL)
-			EXPECT_MSG(t, nvidia_boot_0(v->g) == g->id.boot_0, "%s: BOOT_0 changed from 0x%08x", v->name,
-				   g->id.boot_0);
+			EXPECT_MSG(t, nvidia_boot_0(v->g) == g->id.boot_0, "%s: BOOT_0 changed from 0x%08x",
+				   v->name, g->id.boot_0);
 	}
 	if (!shown)
 		test_skip(t, "%s", why);
@@ -280,8 +305,9 @@ static enum bar_class classify(struct t *t, const struct vgpu *v, const struct b
 	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " page=%s", RIDARG(v->g->dev->rid), page);
 	*l = bar_measure(t, series, p);
 	class = bar_classify(f, l);
-	test_note(t, "%s: %s is %s: %s a read (the first %s); %s costs %s", v->name, page, bar_class_name(class),
-		  vgpu_time_text(l->p50_ns, a), vgpu_time_text(l->first_ns, b), f->what, vgpu_time_text(f->p50_ns, c));
+	test_note(t, "%s: %s is %s: %s a read (the first %s); %s costs %s", v->name, page,
+		  bar_class_name(class), vgpu_time_text(l->p50_ns, a), vgpu_time_text(l->first_ns, b),
+		  f->what, vgpu_time_text(f->p50_ns, c));
 	return class;
 }
 
@@ -297,11 +323,11 @@ static void all_ones(struct t *t, const struct vgpu *v, unsigned bar)
 		if (!p || mmio_r32((volatile uint8_t *)p + 128) != ~0u)
 			return;
 	}
-	fmt_snprintf(evidence, sizeof(evidence), "BAR%u at 0x%llx, %llu MiB: 0xffffffff in 8 places of 8", bar,
-		     (unsigned long long)b->base, (unsigned long long)(b->size / MIB));
+	fmt_snprintf(evidence, sizeof(evidence), "BAR%u at 0x%llx, %llu MiB: 0xffffffff in 8 places of 8",
+		     bar, (unsigned long long)b->base, (unsigned long long)(b->size / MIB));
 	test_finding(t, "PLB038", "nothing is mapped behind it: the host's daemon or the VMM refused it",
-		     "on the host: QEMU's log and dmesg for \"BAR …: can't reserve\" and vfio mmap failures", evidence,
-		     "%s: BAR%u reads all ones everywhere", v->name, bar);
+		     "on the host: dmesg for \"BAR …: can't reserve\", QEMU's log for vfio mmap failures",
+		     evidence, "%s: BAR%u reads all ones everywhere", v->name, bar);
 }
 
 static void stalls(struct t *t, const struct vgpu *v, const struct bar_latency *l)
@@ -311,8 +337,10 @@ static void stalls(struct t *t, const struct vgpu *v, const struct bar_latency *
 	fmt_snprintf(evidence, sizeof(evidence), "BOOT_0: %s a read, %s the longest access so far",
 		     vgpu_time_text(l->p50_ns, a), vgpu_time_text(nvidia_access_worst_ns(v->g), b));
 	test_finding(t, "PLB026",
-		     "the host's vGPU daemon answers each access late: it is stuck, swapped out, or out of CPU time",
-		     "on the host: top for nvidia-vgpu-mgr, journalctl -u nvidia-vgpu-mgr; a driver in this VM will time out",
+		     "the host's vGPU daemon answers each access late: it is stuck, swapped out, or out of "
+		     "CPU time",
+		     "on the host: top for nvidia-vgpu-mgr, journalctl -u nvidia-vgpu-mgr; a driver in this "
+		     "VM will time out",
 		     evidence, "%s: register accesses stall", v->name);
 }
 
@@ -344,8 +372,8 @@ TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies
 		if (l.value == ~0u && !vgpu_still_answers(t, v))
 			continue;
 		EXPECT_MSG(t, l.value == g->id.boot_0 && !l.changed,
-			   "%s: BOOT_0: got 0x%08x, %u of %u reads differ from it, expected 0x%08x always", v->name, l.value,
-			   l.changed, l.n, g->id.boot_0);
+			   "%s: BOOT_0: got 0x%08x, %u of %u reads differ from it, expected 0x%08x always",
+			   v->name, l.value, l.changed, l.n, g->id.boot_0);
 		if (l.p50_ns >= NVIDIA_SLOW || l.max_ns >= NVIDIA_STALL)
 			stalls(t, v, &l);
 		if (g->kind != NVIDIA_PARAVIRTUAL && !cmdline.disruptive) {
@@ -373,17 +401,18 @@ TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies
 
 /* ---- the GPU's clock ---- */
 #define READS      64
-#define RATE_SPAN  MS(250)        /* as long as it takes to be sure, and no longer than … */
+#define RATE_SPAN  MS(250) /* as long as it takes to be sure, and no longer than … */
 #define RATE_LIMIT SEC(3)
-#define RATE_PPM   10000          /* 1 % */
+#define RATE_PPM   10000 /* 1 % */
 
-static void timer_finding(struct t *t, const struct vgpu *v, const char *id, const char *text, const char *evidence)
+static void timer_finding(struct t *t, const struct vgpu *v, const char *id, const char *text,
+			  const char *evidence)
 {
-	test_finding(t, id,
-		     "the host's daemon computes this clock, and does it wrong; or the card's crystal registers were never "
-		     "set up",
-		     "compare the host driver's version with the guest's; a driver's timeouts go by this clock", evidence,
-		     "%s: %s", v->name, text);
+	test_finding(
+		t, id,
+		"the host's daemon computes this clock, and does it wrong; or nobody set up the card's own",
+		"compare the host driver's version with the guest's; a driver's timeouts go by this clock",
+		evidence, "%s: %s", v->name, text);
 }
 
 static bool read_timer(struct t *t, struct vgpu *v, struct nvidia_time *out)
@@ -421,7 +450,9 @@ static bool monotonic(struct t *t, struct vgpu *v, bool *moved)
 }
 
 /* ns of a span by the TSC, the reads' own length counted in: the least and the most it can have been. */
-struct span { uint64_t gpu, least, most; };
+struct span {
+	uint64_t gpu, least, most;
+};
 
 static struct span between(const struct nvidia_time *a, const struct nvidia_time *b)
 {
@@ -450,7 +481,8 @@ static void rate(struct t *t, struct vgpu *v)
 	if (!read_timer(t, v, &first))
 		return;
 	/* Spans that grow until the reads' own length is less than a hundredth of them. */
-	for (uint64_t ns = MS(10); spans < 3 || (s.most - s.least > s.most / 100 && !deadline_passed(end)); ns *= 2) {
+	for (uint64_t ns = MS(10); spans < 3 || (s.most - s.least > s.most / 100 && !deadline_passed(end));
+	     ns *= 2) {
 		struct nvidia_time from;
 
 		if (!read_timer(t, v, &from))
@@ -467,11 +499,14 @@ static void rate(struct t *t, struct vgpu *v)
 	/* In thousandths: no figure here is worth more digits. */
 	test_metric(t, "dev=" PRIRID " what=rate unit=count n=%u value=%llu", RIDARG(v->g->dev->rid), spans,
 		    (unsigned long long)(s.gpu * 1000 / MAX((s.least + s.most) / 2, 1ull)));
-	if (EXPECT_MSG(t, !wrong, "%s: PTIMER: got %llu ns in a time between %llu and %llu ns by the TSC", v->name,
-		       (unsigned long long)s.gpu, (unsigned long long)s.least, (unsigned long long)s.most))
+	if (EXPECT_MSG(t, !wrong, "%s: PTIMER: got %llu ns in a time between %llu and %llu ns by the TSC",
+		       v->name, (unsigned long long)s.gpu, (unsigned long long)s.least,
+		       (unsigned long long)s.most))
 		return;
-	fmt_snprintf(evidence, sizeof(evidence), "%llu ns by the GPU, %llu to %llu ns by the TSC, %u of %u spans",
-		     (unsigned long long)s.gpu, (unsigned long long)s.least, (unsigned long long)s.most, wrong, spans + 1);
+	fmt_snprintf(evidence, sizeof(evidence),
+		     "%llu ns by the GPU, %llu to %llu ns by the TSC, %u of %u spans",
+		     (unsigned long long)s.gpu, (unsigned long long)s.least, (unsigned long long)s.most,
+		     wrong, spans + 1);
 	timer_finding(t, v, "PLB025", "its clock runs at the wrong rate", evidence);
 }
 
@@ -490,7 +525,8 @@ TEST_FULL(vgpu, ptimer, 0, 60000, "monotonic, and at a steady rate against the T
 
 		if (!vgpu_answers(t, v, &why) || !vgpu_can_afford(v, 3 * READS + 40, &why))
 			continue;
-		why = v->g->unposted ? "the GPU was never started: vgpu.identify" : "a virtual function has no PTIMER here [I]";
+		why = v->g->unposted ? "the GPU was never started: vgpu.identify"
+				     : "a virtual function has no PTIMER here [I]";
 		if (v->g->no_ptimer)
 			continue;
 		shown++;

@@ -2,14 +2,18 @@
 
 #include "tests/vgpu/intx.h"
 
-#define RTE_MASKED  BIT64(16)
-#define PIN_WINDOW  US(100)   /* a pin that is up interrupts at once when it is unmasked */
-#define LINE_LIMIT  MS(600)   /* for the device's signal to reach the pin */
-#define LINE_TRIES  3
-#define ARRIVAL     SEC(1)
-#define QUIET       MS(2)
+#define RTE_MASKED BIT64(16)
+#define PIN_WINDOW US(100) /* a pin that is up interrupts at once when it is unmasked */
+#define LINE_LIMIT MS(600) /* for the device's signal to reach the pin */
+#define LINE_TRIES 3
+#define ARRIVAL    SEC(1)
+#define QUIET      MS(2)
 
-struct candidate { struct ioapic *io; unsigned pin; bool noisy; };
+struct candidate {
+	struct ioapic *io;
+	unsigned pin;
+	bool noisy;
+};
 static struct candidate candidates[96];
 static unsigned candidate_count;
 
@@ -18,12 +22,10 @@ static struct intx intx;
 const struct intx *intx_last(void) { return &intx; }
 
 /* Timers, keyboard, COM1, RTC, SCI, mouse, coprocessor, IDE: others drive these. */
-#define ISA_TAKEN (BIT(0) | BIT(1) | BIT(2) | BIT(4) | BIT(8) | BIT(9) | BIT(12) | BIT(13) | BIT(14) | BIT(15))
+#define ISA_TAKEN                                                                                            \
+	(BIT(0) | BIT(1) | BIT(2) | BIT(4) | BIT(8) | BIT(9) | BIT(12) | BIT(13) | BIT(14) | BIT(15))
 
-static uint32_t came(void)
-{
-	return irq_watch_count(&intx.watch, 0, intx.vector);
-}
+static uint32_t came(void) { return irq_watch_count(&intx.watch, 0, intx.vector); }
 
 /* PCI interrupts are level, active low (PCI 3.0, 2.2.6); ISA pins as the MADT overrides them. */
 static bool pin_write(struct ioapic *io, unsigned pin, bool masked)
@@ -31,7 +33,10 @@ static bool pin_write(struct ioapic *io, unsigned pin, bool masked)
 	const uint32_t gsi = io->gsi_base + pin;
 	struct irq_route isa = {0};
 	struct irq_route r = {
-		.level = true, .active_low = true, .dest = cpus[0]->apic_id, .vector = (uint8_t)intx.vector,
+		.level = true,
+		.active_low = true,
+		.dest = cpus[0]->apic_id,
+		.vector = (uint8_t)intx.vector,
 	};
 	uint64_t rte;
 
@@ -44,15 +49,9 @@ static bool pin_write(struct ioapic *io, unsigned pin, bool masked)
 }
 
 /* Masked, but level: an edge entry that is masked forgets what its line does (82093AA, 3.2.4; QEMU, KVM). */
-static void pin_mask(struct ioapic *io, unsigned pin)
-{
-	(void)pin_write(io, pin, true);
-}
+static void pin_mask(struct ioapic *io, unsigned pin) { (void)pin_write(io, pin, true); }
 
-static void pin_off(struct ioapic *io, unsigned pin)
-{
-	ioapic_rte_write(io, pin, RTE_MASKED);
-}
+static void pin_off(struct ioapic *io, unsigned pin) { ioapic_rte_write(io, pin, RTE_MASKED); }
 
 /* The interrupt stays in service until here, so that a line that is up comes once and not for ever. */
 static bool take_in_service(void)
@@ -100,7 +99,8 @@ static void find_candidates(const struct pci_dev *d)
 			for (unsigned p = 0; p < ioapics[i].pins; p++) {
 				const uint32_t gsi = ioapics[i].gsi_base + p;
 
-				if (isa ? gsi < 16 && !(ISA_TAKEN & BIT(gsi)) && gsi != d->int_line : gsi >= 16)
+				if (isa ? gsi < 16 && !(ISA_TAKEN & BIT(gsi)) && gsi != d->int_line
+					: gsi >= 16)
 					add(&ioapics[i], p);
 			}
 }
@@ -129,10 +129,7 @@ void intx_close(struct intx *x)
 	irq_vector_free(x->vector);
 }
 
-static void close_last(void *arg)
-{
-	intx_close(arg);
-}
+static void close_last(void *arg) { intx_close(arg); }
 
 /* The one that is up, of those that were down before. */
 static struct candidate *find_pin(uint64_t ns)
@@ -190,7 +187,7 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 		if (!found)
 			intx.signalled |= ex->ops->irq_pending(ex, 0) > 0;
 		(void)ex->ops->irq_ack(ex, 0);
-		/* vfio lowers the line at any access to the device, and may have raised it behind the last one. */
+		/* vfio lowers the line at any access, and may have raised it behind the last one. */
 		delay(QUIET);
 		(void)ex->ops->irq_ack(ex, 0);
 	}

@@ -6,11 +6,11 @@
 #include "kernel/lib/fmt.h"
 #include "tests/iommu/iommu_test.h"
 
-#define PAGES   3
-#define MIDDLE  1                /* the page that the window shows; its neighbours must not change */
-#define WORDS   ((unsigned)(PAGE_SIZE / 4))
-#define STEP    4                /* every fourth word: enough to name a wrong page or offset */
-#define TIMED   64
+#define PAGES  3
+#define MIDDLE 1 /* the page that the window shows; its neighbours must not change */
+#define WORDS  ((unsigned)(PAGE_SIZE / 4))
+#define STEP   4 /* every fourth word: enough to name a wrong page or offset */
+#define TIMED  64
 
 static uint32_t word(unsigned page, unsigned i)
 {
@@ -32,7 +32,9 @@ static void name_word(uint32_t v, char *buf, size_t size)
 		for (unsigned i = 0; i < WORDS; i++)
 			if (word(p, i) == v) {
 				fmt_snprintf(buf, size, "that is offset 0x%x of the page %s", 4 * i,
-					     p < MIDDLE ? "before" : p > MIDDLE ? "after" : "itself");
+					     p < MIDDLE   ? "before"
+					     : p > MIDDLE ? "after"
+							  : "itself");
 				return;
 			}
 	fmt_snprintf(buf, size, "%s", v == ~0u ? "no answer" : "of none of these pages");
@@ -40,8 +42,11 @@ static void name_word(uint32_t v, char *buf, size_t size)
 
 static void wrong_page(struct t *t, const struct vgpu *v, const char *what, const char *evidence)
 {
-	test_finding(t, "PLB028", "the IOMMU of the host or of the VMM maps this address to another page, or holds an old mapping",
-		     "do not use this VM with a driver: the GPU reads or writes memory of others; host: intel_iommu, dmesg DMAR",
+	test_finding(t, "PLB028",
+		     "the IOMMU of the host or of the VMM maps this address to another page, or holds an old "
+		     "mapping",
+		     "do not use this VM with a driver: the GPU reads or writes memory of others; host: "
+		     "intel_iommu, dmesg DMAR",
 		     evidence, "%s: its DMA %s the wrong memory", v->name, what);
 }
 
@@ -71,10 +76,12 @@ static bool reads(struct t *t, struct vgpu *v, struct dma_target *g, volatile ui
 			continue;
 		}
 		name_word(got, where, sizeof(where));
-		EXPECT_MSG(t, false, "%s, %s: read of IOVA 0x%llx: got 0x%08x (%s), expected 0x%08x", v->name, mode,
-			   (unsigned long long)(g->iova.v + PAGE_SIZE * MIDDLE + 4 * i), got, where, want);
-		fmt_snprintf(evidence, sizeof(evidence), "%s, IOVA 0x%llx read 0x%08x instead of 0x%08x: %s", mode,
-			     (unsigned long long)(g->iova.v + PAGE_SIZE * MIDDLE + 4 * i), got, want, where);
+		EXPECT_MSG(t, false, "%s, %s: read of IOVA 0x%llx: got 0x%08x (%s), expected 0x%08x", v->name,
+			   mode, (unsigned long long)(g->iova.v + PAGE_SIZE * MIDDLE + 4 * i), got, where,
+			   want);
+		fmt_snprintf(evidence, sizeof(evidence), "%s, IOVA 0x%llx read 0x%08x instead of 0x%08x: %s",
+			     mode, (unsigned long long)(g->iova.v + PAGE_SIZE * MIDDLE + 4 * i), got, want,
+			     where);
 		if (!vgpu_still_answers(t, v))
 			return false;
 		if (got == ~0u)
@@ -83,7 +90,8 @@ static bool reads(struct t *t, struct vgpu *v, struct dma_target *g, volatile ui
 			wrong_page(t, v, "reads", evidence);
 		return false;
 	}
-	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " what=read mode=%s size=4", RIDARG(v->g->dev->rid), mode);
+	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " what=read mode=%s size=4",
+		     RIDARG(v->g->dev->rid), mode);
 	test_metric_ticks(t, series, ticks, n);
 	return true;
 }
@@ -105,11 +113,14 @@ static bool writes(struct t *t, struct vgpu *v, struct dma_target *g, volatile u
 			continue;
 		first = wrong++ ? first : i;
 	}
-	if (EXPECT_MSG(t, !wrong, "%s, %s: %u words are not as written, the first at %+d from the page's start: got 0x%08x",
-		       v->name, mode, wrong, (int)(4 * first) - (int)(MIDDLE * PAGE_SIZE), w[first]))
+	if (EXPECT_MSG(
+		    t, !wrong,
+		    "%s, %s: %u words are not as written, the first at %+d from the page's start: got 0x%08x",
+		    v->name, mode, wrong, (int)(4 * first) - (int)(MIDDLE * PAGE_SIZE), w[first]))
 		return true;
-	fmt_snprintf(evidence, sizeof(evidence), "%s, %u words of three pages differ, the first at byte %+d of the target page",
-		     mode, wrong, (int)(4 * first) - (int)(MIDDLE * PAGE_SIZE));
+	fmt_snprintf(evidence, sizeof(evidence),
+		     "%s, %u words of three pages differ, the first at byte %+d of the target page", mode,
+		     wrong, (int)(4 * first) - (int)(MIDDLE * PAGE_SIZE));
 	if (vgpu_still_answers(t, v))
 		wrong_page(t, v, "writes", evidence);
 	return false;
@@ -125,8 +136,9 @@ static void blocked(struct t *t, struct vgpu *v, struct dma_space *s)
 
 	fill(g);
 	win = nvidia_window_open(v->g, iova(g->iova.v + MIDDLE * PAGE_SIZE));
-	EXPECT_MSG(t, mmio_r32(win) != word(MIDDLE, 0), "%s: read of IOVA 0x%llx, which is not mapped: got its memory",
-		   v->name, (unsigned long long)g->iova.v);
+	EXPECT_MSG(t, mmio_r32(win) != word(MIDDLE, 0),
+		   "%s: read of IOVA 0x%llx, which is not mapped: got its memory", v->name,
+		   (unsigned long long)g->iova.v);
 	mmio_w32(win, 0xdeadbeef);
 	(void)mmio_r32(win);
 	for (unsigned i = 0; i < PAGES * WORDS; i++)
@@ -169,8 +181,8 @@ static void through_window(struct t *t, struct vgpu *v, enum dma_mode mode)
  * vGPU offers nothing of the kind [I], Hopper's window shows video memory only. The register is put
  * back. It may upset a GPU that somebody uses: allow=disruptive.
  */
-TEST_FULL(vgpu, sysmem_window, 0, 60000, "the window at system memory reads and writes guest RAM, through the IOMMU when on",
-	  NEED_PCI)
+TEST_FULL(vgpu, sysmem_window, 0, 60000,
+	  "the window at system memory reads and writes guest RAM, through the IOMMU when on", NEED_PCI)
 {
 	const char *why = NULL;
 	unsigned shown = 0;
@@ -180,7 +192,8 @@ TEST_FULL(vgpu, sysmem_window, 0, 60000, "the window at system memory reads and 
 			test_skip(t, "runs only with allow=disruptive");
 		if (!vgpu_answers(t, v, &why))
 			continue;
-		why = "a vGPU has no DMA that a guest without a driver could start [I]: dma.* time another device";
+		why = "a vGPU has no DMA that a guest without a driver could start [I]: dma.* time another "
+		      "device";
 		if (v->g->kind != NVIDIA_REAL || v->g->id.kind != NVIDIA_REAL)
 			continue;
 		why = "this generation's window shows video memory only, or BAR0 does not reach it";

@@ -7,12 +7,12 @@
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/string.h"
 
-#define PATIENCE      SEC(1)    /* an eventfd goes through the VMM's main loop, on a busy host */
+#define PATIENCE      SEC(1) /* an eventfd goes through the VMM's main loop, on a busy host */
 #define PATIENCE_NEXT MS(200)
 #define LATE_WINDOW   MS(100)
 #define PROBE_SHOTS   3
-#define OTHERS_MAX    4         /* messages or MSI-X entries that may come instead of the first */
-#define BUDGET        SEC(12)   /* of register accesses, for one test and GPU */
+#define OTHERS_MAX    4 /* messages or MSI-X entries that may come instead of the first */
+#define BUDGET        SEC(12) /* of register accesses, for one test and GPU */
 
 static struct vgpu vgpus[VGPU_MAX];
 static unsigned vgpu_count;
@@ -103,24 +103,30 @@ static void tell_death(struct t *t, struct vgpu *v)
 
 	v->death_told = true;
 	if (g->died) {
-		EXPECT_MSG(t, false, "%s: BOOT_0: got 0xffffffff, expected 0x%08x as before", v->name, g->id.boot_0);
-		fmt_snprintf(evidence, sizeof(evidence),
-			     "BOOT_0 was 0x%08x; all ones after %llu register accesses; configuration space %s",
-			     g->id.boot_0, (unsigned long long)g->accesses, config ? "answers" : "is all ones too");
+		EXPECT_MSG(t, false, "%s: BOOT_0: got 0xffffffff, expected 0x%08x as before", v->name,
+			   g->id.boot_0);
+		fmt_snprintf(
+			evidence, sizeof(evidence),
+			"BOOT_0 was 0x%08x; all ones after %llu register accesses; configuration space %s",
+			g->id.boot_0, (unsigned long long)g->accesses,
+			config ? "answers" : "is all ones too");
 		test_finding(t, "PLB027",
-			     "the host's vGPU daemon (nvidia-vgpu-mgr) ended or closed this vGPU, or the GPU fell off its "
-			     "bus",
-			     "on the host: journalctl -u nvidia-vgpu-mgr; dmesg for NVRM Xid and vfio lines; restart the VM",
+			     "the host's vGPU daemon (nvidia-vgpu-mgr) ended or closed it, or the GPU fell "
+			     "off its bus",
+			     "on the host: journalctl -u nvidia-vgpu-mgr; dmesg for NVRM Xid and vfio lines; "
+			     "restart the VM",
 			     evidence, "%s died while it was being used", v->name);
 		return;
 	}
-	EXPECT_MSG(t, false, "%s: configuration space at 0: got 0xffffffff, expected 0x%04x%04x as before", v->name,
-		   g->dev->device, g->dev->vendor);
+	EXPECT_MSG(t, false, "%s: configuration space at 0: got 0xffffffff, expected 0x%04x%04x as before",
+		   v->name, g->dev->device, g->dev->vendor);
 	fmt_snprintf(evidence, sizeof(evidence), "IDs 0xffffffff, 0x%04x%04x before; BAR0 %s", g->dev->device,
 		     g->dev->vendor, g->silent ? g->silent : "still answers");
-	test_finding(t, "PLB039", "the VMM lost the device's configuration space, or the host's power management took it",
-		     "on the host: dmesg for vfio-pci and pcieport lines; vfio-pci disable_idle_d3=1; restart the VM", evidence,
-		     "%s: its configuration space stopped answering", v->name);
+	test_finding(t, "PLB039",
+		     "the VMM lost the device's configuration space, or the host's power management took it",
+		     "on the host: dmesg for vfio-pci and pcieport lines; vfio-pci disable_idle_d3=1; "
+		     "restart the VM",
+		     evidence, "%s: its configuration space stopped answering", v->name);
 }
 
 bool vgpu_answers(struct t *t, struct vgpu *v, const char **why)
@@ -167,7 +173,8 @@ static bool is_ours(unsigned cpu, int vector, void *arg)
 	return cpu == own->cpu && vector == own->vector;
 }
 
-struct vgpu_shot vgpu_shoot(struct exerciser *ex, struct delivery *d, unsigned cpu, unsigned v, uint64_t patience)
+struct vgpu_shot vgpu_shoot(struct exerciser *ex, struct delivery *d, unsigned cpu, unsigned v,
+			    uint64_t patience)
 {
 	struct irq_stray own = {.cpu = cpu, .vector = d->vector[v]};
 	struct vgpu_shot s = {0};
@@ -204,8 +211,8 @@ static void add(struct vgpu *v, const struct vgpu_shot *s)
 }
 
 /*
- * Nothing came of message or entry 0: does another one come for it? With MSI-X the others are aimed at vectors
- * of their own, with MSI as many messages as it offers are enabled, which takes vectors in a row.
+ * Nothing came of message or entry 0: does another one come for it? With MSI-X the others are aimed at
+ * vectors of their own, with MSI two messages are enabled, which takes two vectors in a row.
  */
 static bool comes_as_another(struct vgpu *v, struct irq_source *s, struct delivery *d)
 {
@@ -368,7 +375,7 @@ const char *vgpu_control_shots(struct t *t, unsigned n, unsigned *arrived)
 		*arrived += vgpu_shoot(ex, d, 0, 0, PATIENCE_NEXT).arrived;
 	irq_source_close(s);
 	irq_watch_restart(&d->watch);
-	fmt_snprintf(text, sizeof(text), "%s at " PRIRID ": %u of %u", ex->ops->name, RIDARG(ex->dev->rid), *arrived,
-		     n);
+	fmt_snprintf(text, sizeof(text), "%s at " PRIRID ": %u of %u", ex->ops->name, RIDARG(ex->dev->rid),
+		     *arrived, n);
 	return text;
 }

@@ -74,7 +74,8 @@ struct vgpu_shot {
 	bool strayed;
 	struct irq_stray stray;
 };
-struct vgpu_shot vgpu_shoot(struct exerciser *, struct delivery *, unsigned cpu, unsigned v, uint64_t patience);
+struct vgpu_shot vgpu_shoot(struct exerciser *, struct delivery *, unsigned cpu, unsigned v,
+			    uint64_t patience);
 
 /* A stock device of this machine that interrupts; NULL: none. */
 struct exerciser *vgpu_control_device(struct t *, uint32_t caps);

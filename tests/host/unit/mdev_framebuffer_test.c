@@ -10,7 +10,8 @@
 static uint16_t bar2[2048];
 bool pci_matches(const struct pci_dev *d, const struct pci_match *m)
 {
-	return m->vendor == d->vendor && m->device == d->device && (d->class_code & m->class_mask) == m->class_code;
+	return m->vendor == d->vendor && m->device == d->device &&
+	       (d->class_code & m->class_mask) == m->class_code;
 }
 volatile void *pci_bar_map(struct pci_dev *d, unsigned bar)
 {
