@@ -51,8 +51,8 @@ static void check_ids(struct t *t, const struct vgpu *v)
 	if (boots_agree && (!by_pci || by_pci == id->chip))
 		return;
 	test_finding(t, "PLB022",
-		     "the vGPU shows another board's ID than the chip below it has: an unlocked consumer card, "
-		     "or a profile override",
+		     "the vGPU shows another board's ID than the chip below it has: an unlocked card, or a "
+		     "profile override",
 		     "none if the card was unlocked on purpose; else compare pci_id and vdev_id of "
 		     "profile_override.toml",
 		     evidence, "%s: its identities disagree", v->name);

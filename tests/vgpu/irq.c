@@ -72,8 +72,8 @@ static void no_trigger(struct t *t, const struct vgpu *v)
 		test_finding(t, "PLB014",
 			     "the host's daemon emulates none of these triggers for a guest without a "
 			     "driver; or it is stuck",
-			     "this says nothing of the machine's interrupts: vgpu.control does; with NVIDIA's "
-			     "driver in a guest, look for \"IRQ not firing\"",
+			     "this says nothing of the machine's interrupts: vgpu.control does; with the "
+			     "NVIDIA driver in a guest, look for \"IRQ not firing\"",
 			     ladder_text(v), "%s: nothing makes its interrupt pending", v->name);
 }
 
