@@ -7,6 +7,7 @@
 #include "kernel/cpu/cpu.h"
 #include "kernel/irq/irq.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/mm/mm.h"
 #include "kernel/time/time.h"
 
@@ -143,6 +144,8 @@ bool nvidia_ptimer(struct nvidia *g, struct nvidia_time *out)
 		if (nvidia_pri_error(high) || nvidia_pri_error(low))
 			return false;
 		out->ns = (uint64_t)(high & NV_PTIMER_TIME_1_NSEC) << 32 | (low & NV_PTIMER_TIME_0_NSEC);
+		if (SABOTAGE(vgpu_clock_units))
+			out->ns >>= 5;
 		if (high == again)
 			return true;
 	}
@@ -168,7 +171,7 @@ volatile uint8_t *nvidia_window_open(struct nvidia *g, iova_t addr)
 		g->window = nv_r32(g, NV_PBUS_BAR0_WINDOW);
 	g->window_open = true;
 	nv_w32(g, NV_PBUS_BAR0_WINDOW,
-	       FIELD_PREP(NV_PBUS_BAR0_WINDOW_BASE, (uint32_t)(addr.v >> 16)) |
+	       FIELD_PREP(NV_PBUS_BAR0_WINDOW_BASE, (uint32_t)(addr.v >> (SABOTAGE(vgpu_window_shift) ? 12 : 16))) |
 		       FIELD_PREP(NV_PBUS_BAR0_WINDOW_TARGET, NV_PBUS_TARGET_SYS_COH));
 	/* Read back: what follows must not overtake it. */
 	(void)nv_r32(g, NV_PBUS_BAR0_WINDOW);
@@ -270,6 +273,9 @@ static int nvidia_irq_raise(struct exerciser *ex, unsigned index)
 	if (r < 0)
 		return r;
 	r = nvidia_trigger(&g->ladder);
+	for (unsigned i = 0; SABOTAGE(vgpu_crosstalk) && i < exerciser_count; i++)
+		if (exercisers[i].ops == &nvidia_ops && exercisers[i].ready && &exercisers[i] != ex)
+			(void)nvidia_trigger(&((struct nvidia *)exercisers[i].priv)->ladder);
 	return g->died ? -EIO : r;
 }
 
