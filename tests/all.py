@@ -120,6 +120,7 @@ def machines():
     yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
     yield run("machine.q35-vtd.clang", "q35-vtd", "pvh", "--images", f"{BUILD}/clang")
     yield run("machine.q35-vtd.ubsan", "q35-vtd", "uefi", "--images", f"{BUILD}/ubsan")
+    yield run("machine.q35-vtd.disruptive", "q35-vtd", "pvh", "--plumb", "allow=disruptive require=pci.flr,pci.power")
     for repeat in range(3):
         yield run(f"machine.q35-vtd.again{repeat + 1}", "q35-vtd", "pvh")
     yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
