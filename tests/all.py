@@ -163,6 +163,7 @@ def main():
 
     def batch(checks, width):
         checks = [c for c in checks if fnmatch.fnmatch(c.name, args.k)]
+        width = min(width, os.cpu_count() or 1)
         with concurrent.futures.ThreadPoolExecutor(width) as pool:
             for check, result in zip(checks, pool.map(Check.run, checks)):
                 take(check, *result)
@@ -170,7 +171,7 @@ def main():
     start = time.monotonic()
     batch(builds(), 1)
     batch(list(host()) + list(lint()), 2)
-    batch(machines(), 1)
+    batch(machines(), 2)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
     for name in failed:
