@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "tests/vgpu/intx.h"
+#include "tests/ioapic/intx_probe.h"
 
 #define RTE_MASKED BIT64(16)
 #define PIN_WINDOW US(100) /* a pin that is up interrupts at once when it is unmasked */
