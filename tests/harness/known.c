@@ -78,7 +78,7 @@ static const struct known {
 	 "QEMU TCG: the ICR reads back without its destination, and takes reserved bits (seen on 10.0)", NULL},
 	{"apic.priority", ACCEL_KVM, 0, 9999,
 	 "kvm_pvm ends an interrupt as it injects it: ISR and PPR stay 0 in service (docs/kvm.md)", kvm_emulates},
-	{"ioapic.level", ACCEL_KVM, 0, 9999,
+	{"ioapic.level ioapic.tmr ioapic.eoi ioapic.destinations_in_service ioapic.intx", ACCEL_KVM, 0, 9999,
 	 "kvm_pvm ends an interrupt as it injects it: a level comes again before the guest's EOI (docs/kvm.md)", kvm_emulates},
 	{"iommu.translate iommu.scatter iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only "
 	 "iommu.write_only iommu.isolation iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous "
