@@ -14,7 +14,6 @@
 
 #define PCI_VENDOR_ID      0x00           /* 31:16 device */
 #define PCI_STATUS_CAPLIST 0x0010
-#define PCI_STATUS_INTX    0x0008
 #define PCI_CLASS_REVISION 0x08           /* 31:8 class code, 7:0 revision */
 #define PCI_HEADER_TYPE    0x0e
 #define PCI_HEADER_MULTI   0x80

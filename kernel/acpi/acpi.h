@@ -129,6 +129,19 @@ int fadt_parse(const uint8_t *p, size_t len, struct fadt *out, struct acpi_error
 /* SLP_TYPa/b of \_S5 in AML bytes; -ENOENT. */
 int dsdt_find_s5(const uint8_t *aml, size_t len, uint8_t *typ_a, uint8_t *typ_b);
 
+/* ---- _PRT of a PCI root (ACPI 6.5, 6.2.13), by a bounded walk of the DSDT ---- */
+struct prt_route {
+	bool programmable;               /* by a register of the chipset: link says which one's */
+	uint32_t gsi;                    /* where it is not */
+	bool edge, active_high;          /* else level, active low: PCI's own */
+	char link[5];                    /* the link device's name; "" where the entry names the GSI itself */
+};
+/*
+ * The route of pin 0 to 3 (A to D) of a device on a root bus. -ENOENT: no _PRT that can be read for that
+ * bus; -ENODATA: it does not name this pin.
+ */
+int prt_find(const uint8_t *dsdt, size_t len, uint8_t root_bus, unsigned slot, unsigned pin, struct prt_route *);
+
 /* ---- RSDP, RSDT/XSDT ---- */
 /* Physical address of RSDT (width 4) or XSDT (width 8). */
 int rsdp_parse(const uint8_t *p, size_t len, uint64_t *root, unsigned *width, struct acpi_error *err);

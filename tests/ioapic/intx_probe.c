@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "tests/vgpu/intx.h"
+#include "tests/ioapic/intx_probe.h"
 
 #include "kernel/lib/sabotage.h"
 
