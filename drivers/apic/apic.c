@@ -77,11 +77,20 @@ uint32_t apic_logical_id(unsigned cpu)
 	return apic_mode == APIC_X2APIC ? x2apic_ldr(id) : xapic_logical(id);
 }
 
+/* Below the cluster's number: a bit a CPU. */
+static unsigned member_bits(void)
+{
+	return apic_mode == APIC_X2APIC ? 16 : model == APIC_FLAT ? 8 : 4;
+}
+
+bool apic_logical_group(uint32_t a, uint32_t b)
+{
+	return a && b && a >> member_bits() == b >> member_bits();
+}
+
 bool apic_logical_match(uint32_t dest, uint32_t id)
 {
-	const unsigned bits = apic_mode == APIC_X2APIC ? 16 : model == APIC_FLAT ? 8 : 4;
-
-	return dest >> bits == id >> bits && (dest & id & (BIT(bits) - 1));
+	return apic_logical_group(dest, id) && (dest & id & (BIT(member_bits()) - 1));
 }
 
 /* From the state after reset or after firmware to one we know: nothing pending but what was, all LVTs masked. */

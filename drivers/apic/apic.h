@@ -62,6 +62,8 @@ static inline void ipi_vector(unsigned cpu, uint8_t vector)
 uint32_t apic_logical_id(unsigned cpu);
 /* Does a logical destination name the CPU that has this logical ID? The broadcast aside. */
 bool apic_logical_match(uint32_t dest, uint32_t logical_id);
+/* Are two logical IDs of one cluster, so that one destination can name both? Not of 0. */
+bool apic_logical_group(uint32_t a, uint32_t b);
 
 /* ---- I/O APICs (ioapic.c) ---- */
 struct ioapic { uint8_t id, version; uint32_t gsi_base; unsigned pins; volatile void *regs; };
