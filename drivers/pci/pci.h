@@ -58,6 +58,7 @@ struct pci_dev {
 	struct pci_dev *parent;          /* the bridge above; NULL on a root bus */
 	uint8_t root_bus;
 	struct pci_dev *next;            /* in ascending rid order */
+	struct pci_dev *group;           /* the first of its IOMMU group (groups.h) */
 	void *driver;                    /* whoever has claimed it */
 };
 extern struct pci_dev *pci_devs;         /* list */

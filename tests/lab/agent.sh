@@ -81,6 +81,14 @@ groups() {
 	done
 }
 
+# "0000:00:04.0 0x1234 0x11e8 0x00ff00 START-END-FLAGS …", as the kernel placed them
+resources() {
+	local dev
+	for dev in /sys/bus/pci/devices/*; do
+		echo "${dev##*/} $(cat "$dev/vendor" "$dev/device" "$dev/class" | tr '\n' ' ')$(tr ' ' - < "$dev/resource" | tr '\n' ' ')"
+	done
+}
+
 scenario() {
 	cd "$1" || return
 	word "begin $1"

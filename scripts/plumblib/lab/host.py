@@ -15,7 +15,8 @@ from pathlib import Path
 
 from .. import vgpu_model
 from ..profile import Profile
-from ..qemu import Options, Qemu, command
+from ..qemu import Options, Qemu, command, fw_cfg
+from . import truth
 from .scenario import Scenario, guest
 
 BOOT = 120.0                         # seconds to the agent's first word
@@ -41,19 +42,27 @@ class Session:
 
 
 def argv(qemu: Qemu, prof: Profile, kernel: Path, archive: Path, share: Path) -> list[str]:
+    """The machine with Linux on it."""
+    return machine(qemu, prof, share) + ["-serial", "stdio", "-kernel", str(kernel), "-initrd", str(archive),
+                                         "-append", f"{APPEND} lab={share}"]
+
+
+def bare(qemu: Qemu, prof: Profile, share: Path, log: Path, plumb: str) -> list[str]:
+    """The very same machine with plumb on it."""
+    return machine(qemu, prof, share) + [
+        "-chardev", f"file,id=serial,path={log}", "-serial", "chardev:serial", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
+        *fw_cfg("opt/plumb/cmdline", plumb, log.parent), "-kernel", str(share / "kernel.elf")]
+
+
+def machine(qemu: Qemu, prof: Profile, share: Path) -> list[str]:
     out = list(qemu.argv) + ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                              "-machine", prof.machine, "-accel", "tcg,thread=multi", "-cpu", prof.cpu,
-                             "-smp", prof.smp, "-m", prof.mem, "-serial", "stdio"]
+                             "-smp", prof.smp, "-m", prof.mem]
     for device in prof.devices:
         out += shlex.split(device)
-    # The exchange: its function is the machine's too, and the same in every boot of it.
-    out += exchange(share)
-    return out + ["-kernel", str(kernel), "-initrd", str(archive), "-append", f"{APPEND} lab={share}"]
-
-
-def exchange(share: Path) -> list[str]:
-    return ["-fsdev", f"local,id=lab,path={str(share).replace(',', ',,')},security_model=none",
-            "-device", "virtio-9p-pci,fsdev=lab,mount_tag=lab,addr=1e.0"]
+    # The exchange is a function of the machine too, the same in every boot of it.
+    return out + ["-fsdev", f"local,id=lab,path={str(share).replace(',', ',,')},security_model=none",
+                  "-device", "virtio-9p-pci,fsdev=lab,mount_tag=lab,addr=1e.0"]
 
 
 def write(one: Scenario, share: Path, qemu: Qemu, images: Path) -> None:
@@ -61,6 +70,9 @@ def write(one: Scenario, share: Path, qemu: Qemu, images: Path) -> None:
     folder = share / one.name
     folder.mkdir()
     (folder / "deadline").write_text(f"{one.deadline:.0f}\n")
+    if one.kind == "truth":
+        (folder / "setup.sh").write_text("\n".join([*one.setup, *truth.ASK]) + "\n")
+        return
     prof = guest(one)
     setup = list(one.setup)
     devices = []
@@ -132,6 +144,18 @@ def _step(session: Session, m: re.Match, left: dict, say) -> float:
         session.running = ""
         say(name)
     return SPARE
+
+
+def run_bare(line: list[str], env: dict, seconds: float) -> int | None:
+    """QEMU's status; None at the deadline."""
+    with open(os.devnull, "wb") as out:
+        proc = _spawn(line, env, out)
+        try:
+            return proc.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _kill(proc)
 
 
 def _spawn(line: list[str], env: dict, out) -> subprocess.Popen:

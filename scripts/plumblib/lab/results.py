@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import judge
 from ..cmdline import matches
 from ..report import check_must
+from . import truth
 from .scenario import Scenario
 
 BAD = ("fail", "error", "timeout", "crash", "hang", "reset", "garbled", "running", "lost")
@@ -59,8 +60,8 @@ def _last(text: str) -> str:
     return lines[-1].strip() if lines else "not a word"
 
 
-def judged(one: Scenario, folder: Path, broke: str = "") -> Result:
-    """broke: why the host did not come to this scenario's end."""
+def judged(one: Scenario, folder: Path, broke: str = "", status: int | None = None) -> Result:
+    """broke: why the host did not come to this scenario's end. status: of a QEMU that was not the host's."""
     out = Result(one)
     if broke:
         out.problems.append(f"the host broke off: {broke}")
@@ -69,7 +70,8 @@ def judged(one: Scenario, folder: Path, broke: str = "") -> Result:
         out.problems.append(f"setup: {_last(text_of(folder / 'setup.txt'))}")
         return out.close()
     data = (folder / "serial.log").read_bytes() if (folder / "serial.log").is_file() else b""
-    status = _status(folder / "status")
+    if one.kind == "guest":
+        status = _status(folder / "status")
     killed = status == KILLED
     found = out.found = judge.judge_log(data, None if killed or broke else status)
     if killed and found.word not in ("PASS", "FAIL"):
@@ -77,6 +79,12 @@ def judged(one: Scenario, folder: Path, broke: str = "") -> Result:
     if not data.strip() and not broke:
         found.why = f"not a byte; QEMU: {_last(text_of(folder / 'qemu.txt'))}"
     _tests(one, out)
+    if one.kind == "truth" and found.word in ("PASS", "FAIL"):
+        ours = truth.plumb(found.report)
+        theirs = truth.linux(text_of(folder / "groups.txt"), text_of(folder / "resources.txt"))
+        wrong = truth.differences(ours, theirs)
+        out.problems += wrong
+        out.notes += [] if wrong else [truth.summary(ours)]
     for name in ("during", "after"):
         if steps[name]:
             out.problems.append(f"{name}: {_last(text_of(folder / f'{name}.txt'))}")

@@ -76,6 +76,8 @@ def _host(name: str, group: list[Scenario], kernel, archive, images, out, done, 
             for one in left:
                 host.write(one, share, machine, share)
             line = host.argv(machine, prof, kernel, archive, share)
+            bare = {one.name: host.run_bare(host.bare(machine, prof, share, share / one.name / "serial.log", one.plumb),
+                                            machine.env, one.deadline) for one in left if one.kind == "truth"}
             try:
                 session = host.run(line, machine.env, share, left, lambda what: _say(f"{name}: {what}"))
             finally:
@@ -86,7 +88,7 @@ def _host(name: str, group: list[Scenario], kernel, archive, images, out, done, 
         for one in list(left):
             if one.name in session.done or one.name == session.running:
                 broke = session.why if one.name == session.running else ""
-                result = results.judged(one, out / one.name, broke)
+                result = results.judged(one, out / one.name, broke, bare.get(one.name))
                 result.seconds = session.took.get(one.name) if not broke else None
                 done[one.name] = result
                 left.remove(one)
