@@ -145,6 +145,7 @@ void msix_close(struct msix *);
 int msix_program(struct msix *, unsigned index, const struct msi_msg *); /* leaves the mask bit */
 void msix_mask(struct msix *, unsigned index, bool masked);
 void msix_enable(struct msix *, bool on);
+bool msix_enabled(const struct msix *);
 void msix_function_mask(struct msix *, bool masked);
 bool msix_pending(struct msix *, unsigned index);
 void msix_read(struct msix *, unsigned index, struct msi_msg *, bool *masked);
