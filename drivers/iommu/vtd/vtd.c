@@ -131,7 +131,7 @@ static void sl_flush(void *ctx, const void *p, size_t size)
 	vtd_flush(ctx, p, size);
 }
 
-static const struct vtd_sl_mem sl_mem = {sl_alloc, sl_free, sl_at, sl_flush};
+static const struct vtd_pt_mem sl_mem = {sl_alloc, sl_free, sl_at, sl_flush};
 
 /* ---- bringing a unit to a known state ---- */
 
@@ -152,7 +152,7 @@ static void read_caps(struct vtd *v)
 	c->caching_mode = cap & CAP_CM;
 	c->page_2m = cap & CAP_SLLPS_2M;
 	c->page_1g = cap & CAP_SLLPS_1G;
-	c->page_sizes = VTD_SL_4K | (c->page_2m ? VTD_SL_2M : 0) | (c->page_1g ? VTD_SL_1G : 0);
+	c->page_sizes = VTD_PT_4K | (c->page_2m ? VTD_PT_2M : 0) | (c->page_1g ? VTD_PT_1G : 0);
 	c->posted = cap & CAP_PI;
 	c->coherent = ecap & ECAP_C;
 	c->queued_invalidation = ecap & ECAP_QI;
@@ -328,15 +328,15 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 	priv = kzalloc(sizeof(*priv));
 	if (!priv)
 		return -ENOMEM;
-	priv->sl = (struct vtd_sl){.mem = &sl_mem,
+	priv->sl = (struct vtd_pt){.mem = &sl_mem,
 				   .ctx = v,
 				   .levels = d->levels,
 				   .bits = iommu->caps.iova_bits,
-				   .sizes = (iommu->caps.page_2m ? VTD_SL_2M : 0) |
-					    (iommu->caps.page_1g ? VTD_SL_1G : 0),
+				   .sizes = (iommu->caps.page_2m ? VTD_PT_2M : 0) |
+					    (iommu->caps.page_1g ? VTD_PT_1G : 0),
 				   .leaf_bits = iommu->caps.snoop_control ? SL_SNP : 0};
 	if (!passthrough)
-		r = vtd_sl_init(&priv->sl);
+		r = vtd_pt_init(&priv->sl);
 	if (r < 0) {
 		kfree(priv);
 		return r;
@@ -350,7 +350,7 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 	return 0;
 }
 
-static struct vtd_sl *sl_of(const struct iommu_domain *d)
+static struct vtd_pt *sl_of(const struct iommu_domain *d)
 {
 	return &((struct vtd_domain *)d->priv)->sl;
 }
@@ -434,7 +434,7 @@ static void vtd_domain_fini(struct iommu_domain *d)
 	}
 	if (!d->passthrough && !d->iommu->broken) {
 		vtd_inv_iotlb_domain(v, d->id, deadline_in(VTD_WAIT_NS));
-		vtd_sl_fini(sl_of(d));
+		vtd_pt_fini(sl_of(d));
 	}
 	v->domain_used[d->id / 64] &= ~BIT64(d->id % 64);
 	kfree(d->priv);
@@ -452,7 +452,7 @@ static int vtd_map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uin
 		return -EIO;
 	if (d->passthrough)
 		return -EINVAL;
-	r = vtd_sl_map(sl_of(d), at.v, to.v, size, prot, page_max);
+	r = vtd_pt_map(sl_of(d), at.v, to.v, size, prot, page_max);
 	d->table_pages = sl_of(d)->pages;
 	if (r < 0)
 		return r;
@@ -465,13 +465,13 @@ static int vtd_unmap(struct iommu_domain *d, iova_t at, size_t size)
 {
 	if (d->iommu->broken)
 		return -EIO;
-	return d->passthrough ? -EINVAL : vtd_sl_unmap(sl_of(d), at.v, size);
+	return d->passthrough ? -EINVAL : vtd_pt_unmap(sl_of(d), at.v, size);
 }
 
 static int vtd_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
 {
-	struct vtd_sl_leaf l;
-	const int r = d->passthrough ? -EINVAL : vtd_sl_lookup(sl_of(d), at.v, &l);
+	struct vtd_pt_leaf l;
+	const int r = d->passthrough ? -EINVAL : vtd_pt_lookup(sl_of(d), at.v, &l);
 
 	if (r == 0)
 		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
@@ -484,7 +484,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 	const int r = vtd_inv_iotlb_domain(vtd_of(d->iommu), d->id, dl);
 
 	if (r == 0 && !d->passthrough) {
-		vtd_sl_reap(sl_of(d));
+		vtd_pt_reap(sl_of(d));
 		d->table_pages = sl_of(d)->pages;
 	}
 	return r;
@@ -493,7 +493,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, struct deadline dl)
 {
 	struct vtd *v = vtd_of(d->iommu);
-	struct vtd_sl *sl = sl_of(d);
+	struct vtd_pt *sl = sl_of(d);
 	int r;
 
 	if (d->iommu->broken)

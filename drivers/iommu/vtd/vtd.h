@@ -2,7 +2,7 @@
 #pragma once
 
 #include "drivers/iommu/iommu.h"
-#include "drivers/iommu/pgtable/vtd_sl.h"
+#include "drivers/iommu/pgtable/vtd_pt.h"
 #include "drivers/iommu/vtd/regs.h"
 #include "kernel/mm/mm.h"
 
@@ -32,7 +32,7 @@ struct vtd {
 	uint64_t irt_used[VTD_IRT_ENTRIES / 64];
 };
 
-struct vtd_domain { struct vtd_sl sl; };
+struct vtd_domain { struct vtd_pt sl; };
 
 extern const struct iommu_ops vtd_ops;
 
