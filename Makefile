@@ -13,6 +13,7 @@ VERSION := 0.1.0
 GIT     := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo +)
 Q       := $(if $(V),,@)
 SAN     ?=
+SABOTAGE ?=
 
 # What scripts/plumb takes from the environment
 export MACHINE BOOT SMP MEM QEMU ACCEL QEMU_ARGS PLUMB LOG BUILD V
@@ -21,7 +22,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-protot
 CFLAGS := -std=gnu11 -O2 -g -I. -I$(BUILD)/include $(WARN) -ffreestanding -fno-pic -fno-stack-protector \
 	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fcf-protection=none -MMD -MP \
-	$(if $(SAN),-fsanitize=undefined -fno-sanitize=alignment)
+	$(if $(SAN),-fsanitize=undefined -fno-sanitize=alignment) $(if $(SABOTAGE),-DPLUMB_SABOTAGE)
 LDFLAGS := -nostdlib -static -no-pie --no-dynamic-linker -z max-page-size=4096 --build-id=none -T linker.ld \
 	--fatal-warnings --no-warn-rwx-segments --no-warn-execstack
 

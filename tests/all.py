@@ -122,6 +122,7 @@ def machines():
     yield run("machine.q35-vtd.ubsan", "q35-vtd", "uefi", "--images", f"{BUILD}/ubsan")
     for repeat in range(3):
         yield run(f"machine.q35-vtd.again{repeat + 1}", "q35-vtd", "pvh")
+    yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
     yield run("selftest.all", "selftest", "pvh", "--expect", seconds=180)
     for name, status in SELFTESTS.items():
         yield run(f"selftest.{name}", "selftest", "pvh", "--plumb", f"only=selftest.{name}", "--no-resume",
