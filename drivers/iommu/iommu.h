@@ -97,6 +97,8 @@ struct iommu_ops {
 	int (*unmap)(struct iommu_domain *, iova_t, size_t);
 	/* What the tables in memory say, as the unit would read them. -ENOENT, -ERANGE. */
 	int (*lookup)(const struct iommu_domain *, iova_t, struct iommu_leaf *);
+	/* Whether the unit has used the leaf, and written through it. NULL or -EOPNOTSUPP: it does not tell. */
+	int (*used)(const struct iommu_domain *, iova_t, bool *accessed, bool *dirty);
 	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
 	int (*sync_all)(struct iommu *, struct deadline); /* every domain's translations */
 	/* Interrupts. ir_enable with eim only where caps.eim. */
@@ -128,6 +130,12 @@ struct iommu_ops {
 	 * nor remapping. -EOPNOTSUPP: not by register.
 	 */
 	int (*queue_use)(struct iommu *, bool);
+	/*
+	 * Makes the entries of a requester that is attached wrong in the n-th way, and invalidates what was
+	 * cached: its requests are then to be blocked for that reason. Detach and attach mend it. In words; NULL:
+	 * there is no n-th way.
+	 */
+	const char *(*spoil)(struct iommu *, pci_rid_t, unsigned n, enum iommu_reason *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 

@@ -12,10 +12,12 @@
 #define PT_ADDR  GENMASK64(51, 12)
 /* Second stage: R and W are bits 0 and 1. */
 #define SS_RW    ((uint64_t)(VTD_PT_R | VTD_PT_W))
-/* First stage: as a CPU's. The unit sets A and D (bits 5 and 6). */
+/* First stage: as a CPU's. The unit sets A and D. */
 #define FS_P     BIT64(0)
 #define FS_RW    BIT64(1)
 #define FS_US    BIT64(2)            /* what devices ask for is a user's request */
+#define FS_A     BIT64(5)
+#define FS_D     BIT64(6)
 
 /* Level 1 holds 4 KiB leaves. */
 static unsigned level_shift(unsigned level)
@@ -290,7 +292,9 @@ int vtd_pt_lookup(const struct vtd_pt *t, uint64_t iova, struct vtd_pt_leaf *out
 			*out = (struct vtd_pt_leaf){
 				.pa = align_down(entry & PT_ADDR, size) | (iova & (size - 1)),
 				.size = size,
-				.prot = prot};
+				.prot = prot,
+				.accessed = t->stage == VTD_FIRST && (entry & FS_A),
+				.dirty = t->stage == VTD_FIRST && (entry & FS_D)};
 			return 0;
 		}
 		pa = entry & PT_ADDR;

@@ -65,7 +65,7 @@ int vtd_pt_map(struct vtd_pt *, uint64_t iova, uint64_t pa, uint64_t size, unsig
 	       uint64_t page_max);
 /* All or nothing. -ENOENT: something in the range is not mapped; -EINVAL: or is part of a larger leaf. */
 int vtd_pt_unmap(struct vtd_pt *, uint64_t iova, uint64_t size);
-/* The leaf that translates iova; pa is of iova itself. -ENOENT, -ERANGE. */
-struct vtd_pt_leaf { uint64_t pa, size; unsigned prot; };
+/* The leaf that translates iova; pa is of iova itself. accessed and dirty: the first stage. -ENOENT, -ERANGE. */
+struct vtd_pt_leaf { uint64_t pa, size; unsigned prot; bool accessed, dirty; };
 int vtd_pt_lookup(const struct vtd_pt *, uint64_t iova, struct vtd_pt_leaf *);
 void vtd_pt_reap(struct vtd_pt *);

@@ -84,7 +84,6 @@ static struct vtd_pasid *pasid_of(struct vtd *v, uint16_t sid, bool make)
 		return NULL;
 	}
 	p->sid = sid;
-	*(uint64_t *)p->dir.va = p->table.pa.v | PASID_DIR_P;
 	vtd_flush_paging(v, p->dir.va, PAGE_SIZE);
 	vtd_flush_paging(v, p->table.va, PAGE_SIZE);
 	return p;
@@ -128,6 +127,8 @@ static int set_scalable(struct vtd *v, uint64_t *e, uint16_t sid, const struct i
 
 	if (!p)
 		return -ENOMEM;
+	*(uint64_t *)p->dir.va = p->table.pa.v | PASID_DIR_P;
+	vtd_flush_paging(v, p->dir.va, sizeof(uint64_t));
 	pasid_entry(v, d, pe);
 	set_words(p->table.va, pe, PASID_WORDS);
 	vtd_flush_paging(v, p->table.va, sizeof(pe));
@@ -177,4 +178,43 @@ int vtd_context_clear(struct vtd *v, pci_rid_t rid, uint16_t did)
 	set_words(p->table.va, none, PASID_WORDS);
 	vtd_flush_paging(v, p->table.va, sizeof(none));
 	return 0;
+}
+
+/* One bit or field wrong, the rest as it was. */
+const char *vtd_context_spoil(struct vtd *v, pci_rid_t rid, unsigned n, enum iommu_reason *reason)
+{
+	/* Which entry, which word of it, what is cleared and set there. */
+	enum which { CONTEXT, DIR, PASID };
+	static const struct way {
+		const char *what;
+		enum iommu_reason reason;
+		enum which which;
+		unsigned word;
+		uint64_t clear, set;
+	} legacy[] = {
+		{"a context entry with reserved bit 5 set", IOMMU_FAULT_RESERVED_BITS, CONTEXT, 0, 0, BIT64(5)},
+		{"a context entry with tables of 9 levels (AW=7)", IOMMU_FAULT_TABLE, CONTEXT, 1, 0, CONTEXT_AW},
+		{"a context entry of the reserved translation type 3", IOMMU_FAULT_TABLE, CONTEXT, 0, 0, CONTEXT_TT},
+	}, scalable[] = {
+		{"a context entry with a reserved bit set", IOMMU_FAULT_RESERVED_BITS, CONTEXT, 0, 0, BIT64(5)},
+		{"a PASID directory entry that is not present", IOMMU_FAULT_NO_DOMAIN, DIR, 0, PASID_DIR_P, 0},
+		{"a PASID entry that is not present", IOMMU_FAULT_NO_DOMAIN, PASID, 0, PASID_P, 0},
+		{"a PASID entry of the reserved translation type 7", IOMMU_FAULT_TABLE, PASID, 0, 0, PASID_PGTT},
+	};
+	const struct way *way = v->scalable ? scalable : legacy;
+	uint64_t *e = entry_of(v, rid);
+
+	if (n >= (v->scalable ? ARRAY_SIZE(scalable) : ARRAY_SIZE(legacy)) || !e || !(e[0] & CONTEXT_P))
+		return NULL;
+	way += n;
+	if (way->which != CONTEXT) {
+		struct vtd_pasid *p = pasid_of(v, (uint16_t)rid.v, false);
+
+		e = way->which == DIR ? p->dir.va : p->table.va;
+	}
+	*(volatile uint64_t *)&e[way->word] = (e[way->word] & ~way->clear) | way->set;
+	vtd_flush(v, e, PASID_WORDS * sizeof(*e));
+	vtd_flush_paging(v, e, PASID_WORDS * sizeof(*e));
+	*reason = way->reason;
+	return way->what;
 }

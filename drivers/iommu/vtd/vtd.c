@@ -539,6 +539,17 @@ static int vtd_detach(struct iommu_domain *d, pci_rid_t rid)
 	return r;
 }
 
+static const char *vtd_spoil(struct iommu *iommu, pci_rid_t rid, unsigned n, enum iommu_reason *reason)
+{
+	struct vtd *v = vtd_of(iommu);
+	const char *what = iommu->broken ? NULL : vtd_context_spoil(v, rid, n, reason);
+
+	if (what && (vtd_inv_context_device(v, 0, (uint16_t)rid.v) < 0 || vtd_inv_pasid_all(v) < 0 ||
+		     vtd_inv_all(v, deadline_in(VTD_WAIT_NS)) < 0))
+		return NULL;
+	return what;
+}
+
 static void vtd_domain_fini(struct iommu_domain *d)
 {
 	struct vtd *v = vtd_of(d->iommu);
@@ -582,6 +593,18 @@ static int vtd_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf
 
 	if (r == 0)
 		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
+	return r;
+}
+
+static int vtd_used(const struct iommu_domain *d, iova_t at, bool *accessed, bool *dirty)
+{
+	struct vtd_pt_leaf l;
+	const int r = d->stage == 1 ? vtd_pt_lookup(vtd_pt_of(d), at.v, &l) : -EOPNOTSUPP;
+
+	if (r == 0) {
+		*accessed = l.accessed;
+		*dirty = l.dirty;
+	}
 	return r;
 }
 
@@ -634,6 +657,7 @@ const struct iommu_ops vtd_ops = {
 	.map = vtd_map,
 	.unmap = vtd_unmap,
 	.lookup = vtd_lookup,
+	.used = vtd_used,
 	.sync = vtd_sync,
 	.sync_all = vtd_sync_all,
 	.ir_enable = vtd_ir_enable,
@@ -650,5 +674,6 @@ const struct iommu_ops vtd_ops = {
 	.queue_waits = vtd_queue_waits,
 	.queue_bad = vtd_queue_bad,
 	.queue_use = vtd_queue_use,
+	.spoil = vtd_spoil,
 	.dump = vtd_dump,
 };

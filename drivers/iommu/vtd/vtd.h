@@ -92,6 +92,7 @@ int vtd_root(struct vtd *, uint64_t *rtaddr);
 int vtd_context_set(struct vtd *, pci_rid_t, const struct iommu_domain *, bool device_tlb);
 /* -ENOENT: it is not in that domain. Invalidates nothing. */
 int vtd_context_clear(struct vtd *, pci_rid_t, uint16_t did);
+const char *vtd_context_spoil(struct vtd *, pci_rid_t, unsigned n, enum iommu_reason *); /* as ops.spoil */
 static inline struct vtd_pt *vtd_pt_of(const struct iommu_domain *d) { return &((struct vtd_domain *)d->priv)->pt; }
 /* Tables of that stage, in the mode that the unit is in: depths as caps.levels, and the most. */
 unsigned vtd_levels(const struct vtd *, unsigned stage);

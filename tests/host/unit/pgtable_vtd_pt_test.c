@@ -188,10 +188,14 @@ static void test_first_stage(void)
 		for (unsigned level = levels; level > 2; level--)
 			table = mem_at(NULL, table[0] & ~0xfffull);
 		CHECK_EQ(table[1], 0x200000 | 0x87);
-		/* What the unit sets in an entry, A and D, is no obstacle. */
-		table[1] |= 0x60;
+		/* What the unit sets in an entry, A and D, is told, and no obstacle. */
+		CHECK(vtd_pt_lookup(&t, 0x200123, &leaf) == 0 && !leaf.accessed && !leaf.dirty);
+		table[1] |= 0x20;
+		CHECK(vtd_pt_lookup(&t, 0x200123, &leaf) == 0 && leaf.accessed && !leaf.dirty);
+		table[1] |= 0x40;
 		check_flushed_but(&table[1]);
-		CHECK(vtd_pt_lookup(&t, 0x200123, &leaf) == 0 && leaf.pa == 0x200123 && leaf.size == VTD_PT_2M);
+		CHECK(vtd_pt_lookup(&t, 0x200123, &leaf) == 0 && leaf.pa == 0x200123 && leaf.size == VTD_PT_2M &&
+		      leaf.accessed && leaf.dirty);
 		CHECK_EQ(vtd_pt_unmap(&t, 0x200000, VTD_PT_2M), 0);
 		CHECK_EQ(vtd_pt_unmap(&t, 0, 4096), 0);
 		CHECK_EQ(vtd_pt_unmap(&t, low, 4096), 0);
