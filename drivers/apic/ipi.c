@@ -18,9 +18,15 @@ static void icr(uint32_t command, uint32_t dest)
 		wrmsr(MSR_X2APIC(APIC_ICR), (uint64_t)dest << 32 | command);
 		return;
 	}
+	/* Two writes, and a handler that sends in between would change the first: its IPI's target gets ours. */
+	const bool enabled = irq_enabled();
+
+	irq_disable();
 	WAIT_FOR(!(apic_read(APIC_ICR) & ICR_PENDING), MS(100));
 	apic_write(APIC_ICR_HI, dest << 24);
 	apic_write(APIC_ICR, command);
+	if (enabled)
+		irq_enable();
 }
 
 void ipi_send(const struct irq_route *r, enum ipi_shorthand shorthand)

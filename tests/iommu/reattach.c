@@ -116,6 +116,7 @@ TEST(iommu, reattach, "a device moved between domains, idle or under way, reache
 	FOR_EACH_TRANSLATED(t, ex, EX_DMA_WRITE) {
 		struct mover *m = test_alloc(t, sizeof(*m));
 		const size_t len = dma_len(ex, PAGE_SIZE);
+		const unsigned moves = ex->dma_ms ? 2 : MOVES; /* there and back, on one that is slow by nature */
 		unsigned caught[3] = {0};
 
 		m->s = dma_space_open(t, ex, DMA_TRANSLATED, &why);
@@ -123,9 +124,9 @@ TEST(iommu, reattach, "a device moved between domains, idle or under way, reache
 			continue;
 		test_cleanup(t, end_second, m);
 		make_second(t, m);
-		REQUIRE_OK(t, dma_load(m->s, 60, len));
+		REQUIRE_OK(t, dma_load(m->s, 60, len)); /* in the first domain: the second does not map its source */
 
-		for (unsigned i = 0; i < MOVES; i++) {
+		for (unsigned i = 0; i < moves; i++) {
 			fill_both(m, 1000 + i);
 			ASSERT_OK(t, dma_write(m->page[0], 0, len));
 			expect_here(m, len, m->in_second ? "in the second domain" : "in the first domain");
@@ -133,16 +134,15 @@ TEST(iommu, reattach, "a device moved between domains, idle or under way, reache
 		}
 		dma_expect_no_fault(m->s, "moved while idle");
 
-		for (unsigned i = 0; i < MOVES; i++) {
+		for (unsigned i = 0; i < moves; i++) {
 			fill_both(m, 1100 + i);
 			move_under_way(t, m, len, caught);
-			REQUIRE_OK(t, dma_load(m->s, 61 + i, len));
 			fill_both(m, 1200 + i);
 			ASSERT_OK(t, dma_write(m->page[0], 0, len));
 			expect_here(m, len, "after the move");
 		}
 		test_note(t, "%s: of %u writes under way %u ended in the old domain, %u in the new one, %u were blocked",
-			  m->s->name, MOVES, caught[0], caught[1], caught[2]);
+			  m->s->name, moves, caught[0], caught[1], caught[2]);
 		end_second(m);
 		dma_space_close(m->s);
 		devices++;
