@@ -154,7 +154,7 @@ static const struct {
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event iommu.stale iommu.bridge_alias", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},
