@@ -87,6 +87,13 @@ const char *pci_check_caps(pci_rid_t, unsigned *at);
 #define PCI_CAP_PCIE 0x10
 #define PCI_CAP_MSIX 0x11
 #define PCI_CAP_AF   0x13
+#define PCI_EXT_CAP_ATS 0x0f
+
+/* ---- ATS (ats.c) ---- */
+/* Invalidations that the function takes at once, 1 to 32; 0: it has no ATS. */
+unsigned pci_ats_depth(pci_rid_t);
+bool pci_ats_enable(pci_rid_t, bool on); /* false: it did not take it */
+bool pci_ats_enabled(pci_rid_t);
 
 /* ---- BARs (bar.c) ---- */
 /* Sizes all BARs with decoding off and puts everything back. */

@@ -151,13 +151,17 @@ static const struct {
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
+	{{"iommu.scalable", ACCEL_UNKNOWN, 1000, 9999,
+	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
+	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd},
+	 "*, written after a read: got Accessed 1, Dirty 0 *"},
 	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event iommu.stale iommu.bridge_alias", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},

@@ -188,7 +188,8 @@ TEST(iommu, page_sizes, "4 KiB, 2 MiB and 1 GiB leaves work in one address space
  * Tables of every depth that the unit offers reach as far as they should, and no further.
  *
  * VT-d 3.7, 9.3 (AW), 11.4.2 (SAGAW, MGAW): the last page of the address space works; an
- * address of one bit more is blocked as too wide, and not cut to the one that is mapped.
+ * address of one bit more is blocked as too wide, and not cut to the one that is mapped. First stage (3.6):
+ * that bit is the sign, and without its copies above the address is not canonical.
  */
 TEST(iommu, levels, "3-, 4- and 5-level tables: the highest address works, the one beyond faults",
      NEED_IOMMU_TRANSLATION)
@@ -201,7 +202,7 @@ TEST(iommu, levels, "3-, 4- and 5-level tables: the highest address works, the o
 		const struct iommu *u = iommu_of(ex->dev);
 
 		for (unsigned levels = 3; levels <= 5; levels++) {
-			const unsigned bits = MIN(12 + 9 * levels, u->caps.iova_bits);
+			const unsigned bits = MIN(12 + 9 * levels - u->caps.canonical, u->caps.iova_bits);
 			struct dma_target *other, *last;
 			struct dma_space *s;
 			iova_t beyond;
