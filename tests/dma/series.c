@@ -23,6 +23,7 @@ struct plan {
 struct device {
 	struct dma_stage stage;
 	struct plan plan[DMA_SERIES_MAX];
+	size_t size;                     /* of its buffer */
 	bool dead;
 };
 
@@ -230,7 +231,7 @@ static bool has(const struct device *dev, const struct plan *p, enum stage_mode 
 	const bool remaps = mode == STAGE_STRICT || mode == STAGE_DEFERRED;
 
 	return !p->skip && dev->stage.has[mode] && p->s.modes >= mode &&
-	       (!remaps || p->s.size + DMA_STAGE_FIRST <= dev->stage.buf.size);
+	       (!remaps || p->s.size + DMA_STAGE_FIRST <= dev->size);
 }
 
 static void visit(struct runner *m, enum stage_mode mode, uint64_t number)
@@ -281,7 +282,7 @@ static void plan_series(struct runner *m, struct device *dev, const struct dma_s
 			p->s.modes = MIN(p->s.modes, STAGE_4K);
 		}
 		p->skip = (p->s.wide && !wide) || p->s.size < ex->dma_min || p->s.size > ex->dma_max ||
-			  p->s.size % ex->dma_align || p->s.size > ex->medium_size || p->s.size > dev->stage.buf.size ||
+			  p->s.size % ex->dma_align || p->s.size > ex->medium_size || p->s.size > dev->size ||
 			  (last && p->s.depth == dev->plan[last - 1].s.depth && p->s.size == dev->plan[last - 1].s.size);
 		if (p->skip)
 			continue;
@@ -307,6 +308,7 @@ static void open_devices(struct runner *m, const struct dma_series *wanted, bool
 		if ((m->slow || !dma_stage_open(&dev->stage, m->t, ex, BUFFER)) &&
 		    !dma_stage_open(&dev->stage, m->t, ex, BUFFER_LOW))
 			test_error(m->t, "no memory for a buffer of %u bytes", BUFFER_LOW);
+		dev->size = dev->stage.buf.size;
 		plan_series(m, dev, wanted, wide);
 	}
 }
