@@ -30,6 +30,7 @@ MODULES = ("9p", "9pnet_virtio",
            "vhost_net", "tun")
 OPTIONAL = ("edu",)                  # no driver of that name: the device is free
 SAMPLES = ("mtty", "mdpy", "mbochs")
+OURS = ROOT / "tests" / "lab" / "module" / "labfault.c"
 SAMPLES_NEED = ("mdev", "vfio", "vfio_iommu_type1")
 PROGRAMS = ("usr/bin/busybox", "usr/bin/lspci", "usr/bin/setpci")
 DATA = ("usr/share/misc/pci.ids",)
@@ -46,7 +47,7 @@ def folder() -> Path:
 
 def key() -> str:
     """What an image was made by: other code makes it anew."""
-    return hashlib.sha256(Path(__file__).read_bytes() + INIT.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(b"".join(p.read_bytes() for p in (Path(__file__), INIT, OURS))).hexdigest()[:16]
 
 
 def provision() -> tuple[Path, Path]:
@@ -129,12 +130,14 @@ def build_samples(tree: Path, release: str) -> list[Path]:
     # As with every extracted name: found by pattern, since the folder's name is the package's.
     _sh(["tar", "-x", "-f", str(tree / f"usr/src/{SOURCE}.tar.xz"), "-C", str(work), "--strip-components=3",
          "--wildcards", "*/samples/vfio-mdev/*"])
-    (work / "Makefile").write_text("obj-m := " + " ".join(f"{s}.o" for s in SAMPLES) + "\n")
+    shutil.copyfile(OURS, work / OURS.name)
+    names = (*SAMPLES, OURS.stem)
+    (work / "Makefile").write_text("obj-m := " + " ".join(f"{s}.o" for s in names) + "\n")
     enter = 'mount --rbind /dev "$1/dev" && exec chroot "$@"'
     user = [] if os.geteuid() == 0 else ["-r"]
     _sh(["unshare", *user, "-m", "sh", "-c", enter, "sh", str(tree), "/usr/bin/env", "-i", "PATH=/usr/bin:/bin",
          "make", "-j2", "-C", f"/usr/src/linux-headers-{release}", "M=/build", "modules"])
-    return [work / f"{s}.ko" for s in SAMPLES]
+    return [work / f"{s}.ko" for s in names]
 
 
 # ---- what goes into the archive ----
