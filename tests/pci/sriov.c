@@ -4,7 +4,7 @@
 #include "drivers/pci/cap.h"
 #include "drivers/pci/groups.h"
 #include "drivers/pci/regs.h"
-#include "kernel/mm/mm.h"
+#include "kernel/lib/fmt.h"
 #include "kernel/time/time.h"
 #include "tests/pci/common.h"
 
@@ -47,8 +47,34 @@ static bool reachable(const struct sriov *s, pci_rid_t rid)
 	return rid_bus(rid) == rid_bus(s->pf->rid) || (up && rid_bus(rid) <= up->subordinate);
 }
 
+/* "bar0=+4000/64 bar3=+4000/64": what each virtual function has a share of. Decoding is off. */
+static void bars_text(const struct sriov *s, char *text, size_t size)
+{
+	size_t len = 0;
+
+	text[0] = 0;
+	for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
+		const struct bar_probe lo = bar_probe(s->pf->rid, s->cap + SRIOV_BAR(i), ~0u);
+		struct bar_probe hi;
+		struct pci_bar bar;
+		const bool wide = FIELD_GET(BAR_MEM_TYPE, lo.value) == BAR_MEM_64 && i + 1 < PCI_BAR_COUNT;
+		const char *wrong;
+
+		if (wide)
+			hi = bar_probe(s->pf->rid, s->cap + SRIOV_BAR(i + 1), ~0u);
+		wrong = bar_decode(lo, wide ? &hi : NULL, &bar);
+		EXPECT_MSG(s->t, !wrong && !bar.io, PRIRID " BAR %u of its virtual functions: %s", RIDARG(s->pf->rid), i,
+			   wrong ? wrong : "is one of I/O");
+		if (bar.size && len < size)
+			len += (size_t)fmt_snprintf(text + len, size - len, " bar%u=+%llx%s%s", i,
+						    (unsigned long long)bar.size, bar.is64 ? "/64" : "",
+						    bar.prefetchable ? "/pref" : "");
+		i += wide;
+	}
+}
+
 /* A function where none was: its IDs are the capability's to tell, and read as all ones in its own header. */
-static void check_vf(const struct sriov *s, unsigned n)
+static void check_vf(const struct sriov *s, unsigned n, const char *bars)
 {
 	const pci_rid_t rid = vf_rid(s, n);
 	const uint16_t device = pci_r16(s->pf->rid, s->cap + SRIOV_VF_DEVICE);
@@ -66,8 +92,8 @@ static void check_vf(const struct sriov *s, unsigned n)
 			   pci_r32(rid, off));
 	EXPECT_MSG(t, pci_find_cap(rid, PCI_CAP_PCIE), PRIRID " VF %u: no PCI Express capability", RIDARG(rid), n);
 	EXPECT_MSG(t, !pci_check_caps(rid, &at), PRIRID " VF %u: %s at %03x", RIDARG(rid), n, pci_check_caps(rid, &at), at);
-	test_note(t, "vf " PRIRID " %04x:%04x %06x of " PRIRID "%s", RIDARG(rid), s->pf->vendor, device, s->pf->class_code,
-		  RIDARG(s->pf->rid), pci_find_cap(rid, PCI_CAP_MSIX) ? ", MSI-X" : "");
+	test_note(t, "vf " PRIRID " %04x:%04x %06x of " PRIRID "%s%s", RIDARG(rid), s->pf->vendor, device, s->pf->class_code,
+		  RIDARG(s->pf->rid), pci_find_cap(rid, PCI_CAP_MSIX) ? " msix" : "", bars);
 }
 
 static void check_gone(const struct sriov *s, unsigned n, const char *when)
@@ -104,6 +130,7 @@ TEST(pci, sriov, "virtual functions appear at the right IDs, as what the capabil
 {
 	static struct sriov all[16];
 	unsigned found = 0;
+	char bars[120];
 
 	FOR_EACH_PCI(d) {
 		const unsigned cap = d->cap_pcie ? pci_find_ext_cap(d->rid, PCI_EXT_SRIOV) : 0;
@@ -122,10 +149,11 @@ TEST(pci, sriov, "virtual functions appear at the right IDs, as what the capabil
 			s->vfs--;
 		for (unsigned n = 0; n < s->vfs; n++)
 			check_gone(s, n, "before it is enabled");
+		bars_text(s, bars, sizeof(bars));
 		all_on(s);
 		EXPECT_EQ(t, pci_r16(d->rid, cap + SRIOV_NUM), s->vfs);
 		for (unsigned n = 0; n < s->vfs; n++)
-			check_vf(s, n);
+			check_vf(s, n, bars);
 		print_groups(s);
 		pci_w16(d->rid, cap + SRIOV_CONTROL, 0);
 		for (unsigned n = 0; n < s->vfs; n++)
