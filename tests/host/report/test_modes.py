@@ -110,7 +110,7 @@ def test_steady_and_unsteady_series():
     bad = stability.stability(boots([1, 1, 1, 1, 1.6]))
     assert bad.share == .5 and bad.exit_code == 1
     assert not bad.lines[0].steady and bad.lines[0].noisy == 0 and "unsteady" in stability.text(bad, Paint(Plain()))
-    named = stability.stability(boots([1, 1, 1, 1, 1.6], half=4000))
+    named = stability.stability(boots([1, 1, 1, 1, 1.6], half=6000))
     assert named.lines[0].noisy == 5 and "noisy in 5 of 5 boots" in stability.text(named, Paint(Plain()))
     assert stability.stability([("x", judged(LOGS / "selftest-hang.log"))] * 2).exit_code == 2
 
