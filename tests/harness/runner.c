@@ -182,6 +182,7 @@ static void body(struct t *t)
 	}
 	irq_enable();
 	cleanups(t);
+	units_check(t);
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
 		t->outcome = OUT_ERROR;
 	if (t->outcome == OUT_PASS && t->failures)
