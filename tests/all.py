@@ -124,6 +124,9 @@ def machines():
     for repeat in range(3):
         yield run(f"machine.q35-vtd.again{repeat + 1}", "q35-vtd", "pvh")
     yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
+    yield Check("knobs.vgpu", "tests/vgpu/knobs.py", seconds=900)
+    yield Check("knobs.mdev", "tests/vgpu/knobs.py", "tests/mdev/knobs.toml", seconds=300)
+    yield Check("vgpu.fixture", "tests/vgpu/fixture.py")
     yield run("selftest.all", "selftest", "pvh", "--expect", seconds=180)
     for name, status in SELFTESTS.items():
         yield run(f"selftest.{name}", "selftest", "pvh", "--plumb", f"only=selftest.{name}", "--no-resume",

@@ -87,7 +87,7 @@ struct exerciser {
 	int fill;                        /* the byte it writes without EX_DMA_COPY; -1: not known */
 	bool bypasses_iommu;             /* virtio without ACCESS_PLATFORM: its DMA is never translated */
 	bool irq_needs_dma;              /* raising fetches a command by DMA: not without Bus Master */
-	bool bars_private;               /* only its driver reads its BARs: it has effects, or takes seconds */
+	bool bars_private;               /* only its driver may read its BARs: it has effects, or is slow */
 	bool irq_by_host;                /* vfio: the host sends its message, whatever Bus Master says */
 	bool ready;                      /* started and not quiesced since */
 	unsigned start_failures;         /* in a row */
