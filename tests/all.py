@@ -120,8 +120,13 @@ def machines():
     yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
     yield run("machine.q35-vtd.clang", "q35-vtd", "pvh", "--images", f"{BUILD}/clang")
     yield run("machine.q35-vtd.ubsan", "q35-vtd", "uefi", "--images", f"{BUILD}/ubsan")
+    yield run("machine.q35-vtd.disruptive", "q35-vtd", "pvh", "--plumb", "allow=disruptive require=pci.flr,pci.power")
     for repeat in range(3):
         yield run(f"machine.q35-vtd.again{repeat + 1}", "q35-vtd", "pvh")
+    yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
+    yield Check("knobs.vgpu", "tests/vgpu/knobs.py", seconds=900)
+    yield Check("knobs.mdev", "tests/vgpu/knobs.py", "tests/mdev/knobs.toml", seconds=300)
+    yield Check("vgpu.fixture", "tests/vgpu/fixture.py")
     yield run("selftest.all", "selftest", "pvh", "--expect", seconds=180)
     for name, status in SELFTESTS.items():
         yield run(f"selftest.{name}", "selftest", "pvh", "--plumb", f"only=selftest.{name}", "--no-resume",
@@ -161,6 +166,7 @@ def main():
 
     def batch(checks, width):
         checks = [c for c in checks if fnmatch.fnmatch(c.name, args.k)]
+        width = min(width, os.cpu_count() or 1)
         with concurrent.futures.ThreadPoolExecutor(width) as pool:
             for check, result in zip(checks, pool.map(Check.run, checks)):
                 take(check, *result)
@@ -168,7 +174,7 @@ def main():
     start = time.monotonic()
     batch(builds(), 1)
     batch(list(host()) + list(lint()), 2)
-    batch(machines(), 1)
+    batch(machines(), 2)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
     for name in failed:

@@ -80,6 +80,9 @@ uint32_t ioapic_read(struct ioapic *, uint8_t reg);
 void ioapic_write(struct ioapic *, uint8_t reg, uint32_t v);
 uint64_t ioapic_rte_read(struct ioapic *, unsigned pin);
 void ioapic_rte_write(struct ioapic *, unsigned pin, uint64_t rte);
+/* Directed EOI, from version 20h on: the levels of this I/O APIC with that vector are at an end. */
+bool ioapic_has_eoi(const struct ioapic *);
+void ioapic_eoi(struct ioapic *, uint8_t vector);
 /* The pin of a global system interrupt; NULL: none. */
 struct ioapic *ioapic_of_gsi(uint32_t gsi, unsigned *pin);
 /* ISA IRQ to GSI through the MADT's overrides; trigger and polarity in *route. */

@@ -7,6 +7,7 @@
 #include "kernel/cpu/cpu.h"
 #include "kernel/irq/irq.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/mm/mm.h"
 #include "kernel/time/time.h"
 
@@ -133,16 +134,18 @@ bool nvidia_ptimer(struct nvidia *g, struct nvidia_time *out)
 	uint32_t high, low, again;
 
 	for (unsigned i = 0; i < 3; i++) {
-		high = nv_r32(g, NV_PTIMER_TIME_1);
+		high = nv_r32(g, g->clock.high);
 		out->tsc_before = tsc_read();
-		low = nv_r32(g, NV_PTIMER_TIME_0);
+		low = nv_r32(g, g->clock.low);
 		out->tsc_after = tsc_read();
-		again = nv_r32(g, NV_PTIMER_TIME_1);
+		again = nv_r32(g, g->clock.high);
 		if (g->died || high == ~0u || low == ~0u)
 			return false;
 		if (nvidia_pri_error(high) || nvidia_pri_error(low))
 			return false;
 		out->ns = (uint64_t)(high & NV_PTIMER_TIME_1_NSEC) << 32 | (low & NV_PTIMER_TIME_0_NSEC);
+		if (SABOTAGE(vgpu_clock_units))
+			out->ns >>= 5;
 		if (high == again)
 			return true;
 	}
@@ -168,7 +171,7 @@ volatile uint8_t *nvidia_window_open(struct nvidia *g, iova_t addr)
 		g->window = nv_r32(g, NV_PBUS_BAR0_WINDOW);
 	g->window_open = true;
 	nv_w32(g, NV_PBUS_BAR0_WINDOW,
-	       FIELD_PREP(NV_PBUS_BAR0_WINDOW_BASE, (uint32_t)(addr.v >> 16)) |
+	       FIELD_PREP(NV_PBUS_BAR0_WINDOW_BASE, (uint32_t)(addr.v >> (SABOTAGE(vgpu_window_shift) ? 12 : 16))) |
 		       FIELD_PREP(NV_PBUS_BAR0_WINDOW_TARGET, NV_PBUS_TARGET_SYS_COH));
 	/* Read back: what follows must not overtake it. */
 	(void)nv_r32(g, NV_PBUS_BAR0_WINDOW);
@@ -270,6 +273,9 @@ static int nvidia_irq_raise(struct exerciser *ex, unsigned index)
 	if (r < 0)
 		return r;
 	r = nvidia_trigger(&g->ladder);
+	for (unsigned i = 0; SABOTAGE(vgpu_crosstalk) && i < exerciser_count; i++)
+		if (exercisers[i].ops == &nvidia_ops && exercisers[i].ready && &exercisers[i] != ex)
+			(void)nvidia_trigger(&((struct nvidia *)exercisers[i].priv)->ladder);
 	return g->died ? -EIO : r;
 }
 
@@ -436,17 +442,20 @@ static int nvidia_open(struct exerciser *ex)
 		return silent(g, nvidia_dead_answer(boot_0));
 	}
 	boot_1 = raw_read(g, NV_PMC_BOOT_1);
-	if (nvidia_access_worst_ns(g) < NVIDIA_STALL) {
+	if (nvidia_access_worst_ns(g) < NVIDIA_STALL)
 		boot_42 = nv_r32(g, NV_PMC_BOOT_42);
-		g->no_ptimer = nvidia_pri_error(nv_r32(g, NV_PTIMER_TIME_0));
-	}
 	g->id = nvidia_identify(boot_0, boot_1, boot_42);
 	g->ladder.io = (struct nvidia_io){nv_r32, nv_w32, nv_w8, g};
 	g->kind = nvidia_believe(g->id.kind, &(struct nvidia_shape){
 		.device = ex->dev->device, .subvendor = ex->dev->subvendor, .subdevice = ex->dev->subdevice,
 		.pcie = ex->dev->cap_pcie, .msi = ex->dev->cap_msi, .msix = ex->dev->cap_msix,
 		.pin = ex->dev->int_pin});
-	g->unposted = g->no_ptimer && g->kind != NVIDIA_VF;
+	g->clock = nvidia_clock(g->kind, g->id.arch);
+	if (g->clock.high + 4 > g->regs_size)
+		g->no_ptimer = true;
+	else if (nvidia_access_worst_ns(g) < NVIDIA_STALL)
+		g->no_ptimer = nvidia_pri_error(nv_r32(g, g->clock.low));
+	g->unposted = g->no_ptimer && g->kind != NVIDIA_VF && g->clock.high < g->regs_size;
 	g->ladder.plan = nvidia_plan(g->kind, g->id.arch);
 	/* Under a hypervisor its message is an eventfd of the host's, and no write of its own. */
 	ex->irq_by_host = cpu_features.accel != ACCEL_BARE;

@@ -31,7 +31,8 @@ struct nvidia {
 	bool unplaced;            /* … because BAR0 has no address, or none that a CPU reaches */
 	struct nvidia_id id;
 	enum nvidia_kind kind;    /* BOOT_1's, or where configuration space contradicts it, that one's */
-	bool no_ptimer;           /* its timer answers with a PRI error; on a VF there may be none [I] */
+	struct nvidia_clock clock;
+	bool no_ptimer;           /* its clock answers with a PRI error, or lies behind BAR0's end */
 	bool unposted;            /* … and it is no VF: no VBIOS has started it */
 	struct nvidia_ladder ladder;
 	bool ladder_tried;

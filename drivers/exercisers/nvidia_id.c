@@ -99,6 +99,17 @@ unsigned nvidia_chip_of_device(uint16_t device)
 	return 0;
 }
 
+struct nvidia_clock nvidia_clock(enum nvidia_kind kind, unsigned arch)
+{
+	const uint32_t base = kind == NVIDIA_VF ? 0 : NV_TREE_PF;
+
+	if (kind != NVIDIA_VF && arch < NVIDIA_TURING)
+		return (struct nvidia_clock){.low = NV_PTIMER_TIME_0, .high = NV_PTIMER_TIME_1};
+	return (struct nvidia_clock){.low = base + NV_VIRTUAL_FUNCTION_TIME_0,
+				     .high = base + NV_VIRTUAL_FUNCTION_TIME_1,
+				     .inferred = kind == NVIDIA_PARAVIRTUAL};
+}
+
 /* [R]; the mdev numbers from a recorded `mdevctl types`, where it has them. */
 static const struct { uint16_t subdevice; struct nvidia_profile p; } p40[] = {
 	{0x11e8, {"GRID P40-1Q", 46, 1024}},   {0x11e9, {"GRID P40-2Q", 47, 2048}},

@@ -49,6 +49,10 @@ const char *nvidia_chip_name(unsigned chip);
 /* The chip that a PCI device ID belongs to; 0: not known. */
 unsigned nvidia_chip_of_device(uint16_t device);
 
+/* Where the GPU's nanoseconds are read; [I] of a mediated vGPU from Turing on. */
+struct nvidia_clock { uint32_t low, high; bool inferred; };
+struct nvidia_clock nvidia_clock(enum nvidia_kind, unsigned arch);
+
 /*
  * What the vGPU manager calls the profile that shows itself so: P40 by subsystem ID [R]. NULL: not one
  * of them (another board, a profile override, no vGPU at all). type: mdev's number, as in nvidia-55; 0

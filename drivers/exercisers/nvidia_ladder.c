@@ -6,6 +6,7 @@
 
 #include "drivers/exercisers/nvidia_regs.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/time/time.h"
 
 #define DOORBELL_LEAF (NV_TREE_DOORBELL / 32)
@@ -278,6 +279,8 @@ enum nvidia_reach nvidia_pending(struct nvidia_ladder *l)
 
 static void rearm(struct nvidia_ladder *l)
 {
+	if (SABOTAGE(vgpu_no_rearm))
+		return;
 	switch (l->plan.rearm) {
 	case NVIDIA_REARM_NONE:
 		break;
@@ -296,7 +299,9 @@ static void rearm(struct nvidia_ladder *l)
 
 void nvidia_clear(struct nvidia_ladder *l)
 {
-	switch (l->rung) {
+	switch (SABOTAGE(vgpu_no_ack) ? NVIDIA_RUNGS : l->rung) {
+	case NVIDIA_RUNGS:
+		break;
 	case NVIDIA_PMC_SW:
 		wr(l, l->plan.pmc_set_clear ? NV_PMC_INTR_SW(0) : NV_PMC_INTR(0), 0);
 		break;

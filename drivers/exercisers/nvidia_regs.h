@@ -53,6 +53,13 @@
 #define NV_PTIMER_TIME_1_NSEC     GENMASK(28, 0)
 #define NV_PTIMER_ALARM_0         0x009420
 
+/*
+ * The same clock as a virtual function has it, from Turing on: NVIDIA's open driver reads it there on every
+ * chip (dev_vm.h, timer_tu102.c). [R] At 0xb80000 of a physical function, at 0 of a virtual one.
+ */
+#define NV_VIRTUAL_FUNCTION_TIME_0 0x30080
+#define NV_VIRTUAL_FUNCTION_TIME_1 0x30084
+
 /* The configuration space's mirror: what lets the next MSI go. [R] */
 #define NV_XVE_MSI_REARM_8        0x088068         /* Kepler, Maxwell: a byte, 0xff */
 #define NV_XVE_CYA_2              0x088704         /* GP100 to GA10x: 32 bits, 0 */

@@ -108,6 +108,8 @@ void msix_enable(struct msix *m, bool on)
 	set_control(m, (uint16_t)(on ? ctrl | MSIX_ENABLE : ctrl & ~MSIX_ENABLE));
 }
 
+bool msix_enabled(const struct msix *m) { return control(m) & MSIX_ENABLE; }
+
 void msix_function_mask(struct msix *m, bool masked)
 {
 	const uint16_t ctrl = control(m);

@@ -31,6 +31,7 @@ const char *pci_cfg_summary(void);
 #define PCI_COMMAND_MASTER   0x0004
 #define PCI_COMMAND_INTX_OFF 0x0400
 #define PCI_STATUS           0x06
+#define PCI_STATUS_INTX      0x0008      /* signalled, whatever the command register says */
 
 /* ---- what was found (scan.c) ---- */
 #define PCI_BAR_COUNT 6
@@ -57,6 +58,7 @@ struct pci_dev {
 	struct pci_dev *parent;          /* the bridge above; NULL on a root bus */
 	uint8_t root_bus;
 	struct pci_dev *next;            /* in ascending rid order */
+	struct pci_dev *group;           /* the first of its IOMMU group (groups.h) */
 	void *driver;                    /* whoever has claimed it */
 };
 extern struct pci_dev *pci_devs;         /* list */
@@ -108,6 +110,16 @@ bool pci_window(const struct pci_dev *, enum pci_window, uint64_t *base, uint64_
 /* The ID under which the IOMMU sees this function: its own, or that of the PCIe-to-PCI bridge above. */
 pci_rid_t pci_requester_id(const struct pci_dev *);
 
+/* ---- INTx (intx.c) ---- */
+struct pci_intx {
+	uint32_t gsi;
+	bool active_low, edge;
+	const char *how;                 /* on error: why it is not known */
+	char text[64];                   /* else by what: "_PRT, INTB of 00:10.0, link GSIF" */
+};
+/* Where the firmware says that this function's INTx arrives: _PRT, and PIRQ registers. -errno: *how says why not. */
+int pci_intx_route(const struct pci_dev *, struct pci_intx *);
+
 /* ---- MSI and MSI-X (msi.c, msix.c) ---- */
 struct msi {
 	struct pci_dev *dev;
@@ -133,6 +145,7 @@ void msix_close(struct msix *);
 int msix_program(struct msix *, unsigned index, const struct msi_msg *); /* leaves the mask bit */
 void msix_mask(struct msix *, unsigned index, bool masked);
 void msix_enable(struct msix *, bool on);
+bool msix_enabled(const struct msix *);
 void msix_function_mask(struct msix *, bool masked);
 bool msix_pending(struct msix *, unsigned index);
 void msix_read(struct msix *, unsigned index, struct msi_msg *, bool *masked);

@@ -14,7 +14,6 @@
 
 #define PCI_VENDOR_ID      0x00           /* 31:16 device */
 #define PCI_STATUS_CAPLIST 0x0010
-#define PCI_STATUS_INTX    0x0008
 #define PCI_CLASS_REVISION 0x08           /* 31:8 class code, 7:0 revision */
 #define PCI_HEADER_TYPE    0x0e
 #define PCI_HEADER_MULTI   0x80
@@ -66,6 +65,14 @@
 #define PM_CONTROL         4
 #define PM_STATE           0x0003
 #define PM_D0              0
+#define PM_D3HOT           3
+#define PM_NO_SOFT_RESET   0x0008
+
+/* Advanced Features, for functions without PCI Express: AF ECN, 6.8.4 */
+#define AF_CAP             3
+#define AF_CAP_FLR         0x02
+#define AF_CONTROL         4              /* bit 0: initiate FLR */
+#define AF_STATUS          5              /* bit 0: transactions pending */
 
 /* MSI: PCI 3.0, 6.8.1. Offsets from the capability. */
 #define MSI_CONTROL        2
@@ -111,6 +118,12 @@
 #define PCIE_TYPE_FROM_PCI 8
 #define PCIE_TYPE_RC_END   9
 #define PCIE_TYPE_RC_EC    10
+#define PCIE_DEVCAP        4
+#define PCIE_DEVCAP_FLR    BIT(28)
+#define PCIE_DEVCTL        8
+#define PCIE_DEVCTL_FLR    0x8000
+#define PCIE_DEVSTA        0xa
+#define PCIE_DEVSTA_PENDING 0x0020
 #define PCIE_DEVCAP2       0x24
 #define PCIE_DEVCAP2_ARI   BIT(5)
 #define PCIE_DEVCTL2       0x28
@@ -137,6 +150,10 @@
 #define PCI_EXT_DVSEC      0x0023
 
 #define ARI_NEXT           5              /* byte: the next function's number */
+
+/* Access control services: PCIe 5.0, 7.7.8 */
+#define ACS_CAPABILITY     4
+#define ACS_CONTROL        6
 
 /* Advanced error reporting: PCIe 5.0, 7.8.4 */
 #define AER_UNCOR_STATUS   0x04

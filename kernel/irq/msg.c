@@ -6,6 +6,7 @@
 
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 /* MSI address, compatibility format: SDM vol. 3, 11.11.1. */
 #define MSI_ADDR_BASE      0xfee00000u
@@ -91,15 +92,16 @@ static int check(const struct irq_route *r, const char **why)
 int msg_compat(const struct irq_route *r, struct msi_msg *msg, const char **why)
 {
 	const int err = check(r, why);
+	const uint32_t dest = r->dest ^ SABOTAGE(msi_wrong_cpu);
 
 	if (err)
 		return err;
-	msg->addr = MSI_ADDR_BASE | FIELD_PREP(MSI_ADDR_DEST, r->dest) |
-		    FIELD_PREP(MSI_ADDR_DEST_EXT, r->dest >> 8) |
+	msg->addr = MSI_ADDR_BASE | FIELD_PREP(MSI_ADDR_DEST, dest) |
+		    FIELD_PREP(MSI_ADDR_DEST_EXT, dest >> 8) |
 		    (r->delivery == IRQ_LOWEST ? MSI_ADDR_RH : 0) |
 		    (r->mode == IRQ_LOGICAL ? MSI_ADDR_DM : 0);
 	msg->data = FIELD_PREP(MSI_DATA_DELIVERY, (uint32_t)r->delivery) |
-		    FIELD_PREP(MSI_DATA_VECTOR, (uint32_t)r->vector);
+		    FIELD_PREP(MSI_DATA_VECTOR, (uint32_t)r->vector ^ SABOTAGE(msi_wrong_vector));
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The vGPU model (tests/models) beside a QEMU: one process a device, started before it, ended after it.
+"""A device model (tests/models, tests/mdev) beside a QEMU: one process a device, started before it, ended after it.
 
     with model("p40-2a-mdev", ["no-rearm"], tmp / "vgpu0.sock") as vgpu:
         argv += [*ram_options("512M"), "-device", vgpu.device(addr="0x10")]     # and -machine …,memory-backend=ram
@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import UsageError, build_dir, shown
+from . import ROOT, UsageError, build_dir, shown
 
 NEEDS_QEMU = "10.1"                  # the first with vfio-user-pci
 RAM = "ram"                          # id of the memory backend
 START = 10.0                         # seconds to its first line; ASan makes it slow on a busy machine
 END = 5.0
+SAMPLES = ("mtty", "mtty-2", "mdpy", "mbochs")   # Linux's sample mdevs: the kinds of tests/mdev/model.py
 PATH_MAX = 107                       # of a UNIX socket
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -40,8 +41,9 @@ class Model:
         return device_option(self.socket, **properties)
 
 
-def binary() -> Path:
-    path = Path(os.environ.get("PLUMB_VGPU") or build_dir() / "models" / "vgpu")
+def binary(kind: str = "") -> Path:
+    usual = ROOT / "tests" / "mdev" / "model.py" if kind in SAMPLES else build_dir() / "models" / "vgpu"
+    path = Path(os.environ.get("PLUMB_VGPU") or usual)
     if not os.access(path, os.X_OK):
         raise UsageError(f"no {shown(path)}, the vGPU model: build it with `make models`")
     return path
@@ -62,7 +64,7 @@ def model(kind: str, breaks=(), socket: Path | str = "vgpu.sock", options=(), st
     path = Path(socket)
     if len(os.fsencode(path)) > PATH_MAX:
         raise UsageError(f"{path}: a socket's path has at most {PATH_MAX} bytes; use a shorter BUILD=")
-    argv = [str(binary()), "--kind", kind, "--socket", str(path), *options]
+    argv = [str(binary(kind)), "--kind", kind, "--socket", str(path), *options]
     for name in breaks:
         argv += ["--break", name]
     # From the process's start on, somebody knows its id: no signal comes in between.

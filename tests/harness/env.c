@@ -3,6 +3,7 @@
 #include "kernel/acpi/acpi.h"
 #include "kernel/boot.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/log/log.h"
 #include "kernel/log/serial.h"
@@ -133,6 +134,9 @@ void env_print(void)
 		 (unsigned long long)(mem.free >> 20), (unsigned long long)(mem.above_4g >> 20));
 	log_line("# env serial %s", serial_name());
 	env_acpi();
+	if (sabotage_name()[0])
+		log_line("# env sabotage %s: this image misprograms on purpose, its report says nothing of the machine",
+			 sabotage_name());
 	env_apic();
 	env_iommu();
 	env_pci();

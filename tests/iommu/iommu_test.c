@@ -538,17 +538,22 @@ static bool poll_all(struct dma_job *job, unsigned count)
 	return all;
 }
 
-void dma_run(struct dma_job *job, unsigned count)
+void dma_begin(struct dma_job *job, unsigned count)
 {
-	uint64_t ns = 0;
-
 	for (unsigned i = 0; i < count; i++) {
 		const int r = start(&job[i]);
 
 		if (r < 0)
 			job[i].result = r == -EAGAIN ? -EBUSY : r;
-		ns = MAX(ns, patience(job[i].space->ex));
 	}
+}
+
+void dma_finish(struct dma_job *job, unsigned count)
+{
+	uint64_t ns = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		ns = MAX(ns, patience(job[i].space->ex));
 	if (WAIT_FOR(poll_all(job, count), ns))
 		return;
 	for (unsigned i = 0; i < count; i++) {
@@ -557,6 +562,12 @@ void dma_run(struct dma_job *job, unsigned count)
 			stop(job[i].space);
 		}
 	}
+}
+
+void dma_run(struct dma_job *job, unsigned count)
+{
+	dma_begin(job, count);
+	dma_finish(job, count);
 }
 
 static int transfer(struct dma_target *g, enum dma_dir dir, size_t off, size_t len)

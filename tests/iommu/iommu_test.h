@@ -112,6 +112,9 @@ struct dma_job {
 };
 /* Starts all, one a device at a time, and waits for all; the results are in the jobs. */
 void dma_run(struct dma_job *, unsigned count);
+/* Its two halves: what comes between them happens while the device is at it. */
+void dma_begin(struct dma_job *, unsigned count);
+void dma_finish(struct dma_job *, unsigned count);
 /*
  * Gives the device what it is to write, seed others for every seed: EX_DMA_COPY loads it from memory;
  * one that has bytes of its own writes those. len as for the transfers to come.

@@ -50,6 +50,7 @@ static void holds_pattern(struct t *t, const struct pci_dev *d, const struct pci
 	struct page *p = test_alloc(t, PAGES_MAX * sizeof(*p));
 	uint64_t step = STRIDE_PAGES * PAGE_SIZE;
 	unsigned n = 0, wrong = 0, first = 0;
+	char evidence[80];
 
 	while (b->size / step >= PAGES_MAX / 2)
 		step *= 2;
@@ -70,6 +71,15 @@ static void holds_pattern(struct t *t, const struct pci_dev *d, const struct pci
 			  "got 0x%08x, expected 0x%08x",
 		   RIDARG(d->rid), wrong, 4 * n, (unsigned long long)p[first].off, p[first].va[0],
 		   value(p[first].off, 0));
+	if (wrong) {
+		fmt_snprintf(evidence, sizeof(evidence), "%u of %u words differ, the first at 0x%llx", wrong, 4 * n,
+			     (unsigned long long)p[first].off);
+		test_finding(t, "PLB045",
+			     "the BAR is trapped (x-no-mmap=on), and the sample writes each word to its "
+			     "beginning; or two pages are one",
+			     "without x-no-mmap; QEMU's log for vfio mmap failures", evidence,
+			     PRIRID ": its framebuffer does not hold what is written", RIDARG(d->rid));
+	}
 	for (unsigned k = 0; k < n; k++)
 		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 			p[k].va[words[i]] = p[k].was[i];
@@ -88,6 +98,15 @@ static void classify(struct t *t, const struct pci_dev *d, unsigned bar, volatil
 	test_note(t, PRIRID " BAR%u is %s: %llu ns a read; %s costs %llu ns", RIDARG(d->rid), bar,
 		  bar_class_name(bar_classify(&f, &l)), (unsigned long long)l.p50_ns, f.what,
 		  (unsigned long long)f.p50_ns);
+}
+
+/* What it says of itself does not fit together. */
+static void odd_identity(struct t *t, const struct pci_dev *d, const char *name)
+{
+	test_finding(t, "PLB046", "the host's sample is another version, or patched",
+		     "on the host: modinfo mdpy mbochs; compare with that kernel's own build", NULL,
+		     PRIRID " %s: what it says of its mode, size or registers does not fit together",
+		     RIDARG(d->rid), name);
 }
 
 static bool usable(struct t *t, struct pci_dev *d)
@@ -126,12 +145,15 @@ TEST(mdev, mdpy, "identity, framebuffer memory holds a pattern, BAR class", NEED
 		err = mdpy_parse(config, &m);
 		EXPECT_MSG(t, err == 0, PRIRID " mdpy: its mode in the capability at 0x40: -%s (%08x %ux%u)",
 			   RIDARG(d->rid), err_name(err), m.format, m.width, m.height);
+		if (err < 0)
+			odd_identity(t, d, "mdpy");
 		if (err < 0 || !usable(t, d))
 			continue;
-		EXPECT_MSG(t, d->bar[0].size == mdpy_bar_size(&m),
-			   PRIRID " mdpy: BAR0: got %llu KiB for %ux%u, expected %llu", RIDARG(d->rid),
-			   (unsigned long long)(d->bar[0].size >> 10), m.width, m.height,
-			   (unsigned long long)(mdpy_bar_size(&m) >> 10));
+		if (!EXPECT_MSG(t, d->bar[0].size == mdpy_bar_size(&m),
+				PRIRID " mdpy: BAR0: got %llu KiB for %ux%u, expected %llu", RIDARG(d->rid),
+				(unsigned long long)(d->bar[0].size >> 10), m.width, m.height,
+				(unsigned long long)(mdpy_bar_size(&m) >> 10)))
+			odd_identity(t, d, "mdpy");
 		test_note(t, PRIRID " mdpy: %ux%u XRGB8888", RIDARG(d->rid), m.width, m.height);
 		classify(t, d, 0, mmio_map(gpa(d->bar[0].base), PAGE_SIZE));
 		holds_pattern(t, d, &d->bar[0]);
@@ -152,6 +174,7 @@ TEST(mdev, mbochs, "identity, framebuffer memory holds a pattern, BAR class", NE
 	FOR_EACH_PCI(d) {
 		volatile uint8_t *regs;
 		uint16_t was;
+		bool fits;
 
 		if (!mbochs_matches(d) || !under_test(d))
 			continue;
@@ -161,18 +184,21 @@ TEST(mdev, mbochs, "identity, framebuffer memory holds a pattern, BAR class", NE
 		regs = mbochs_map(d);
 		if (!EXPECT_MSG(t, regs, PRIRID " mbochs: BAR2 has no registers", RIDARG(d->rid)))
 			continue;
-		EXPECT_EQ(t, mbochs_read(regs, DISPI_ID), DISPI_ID5);
-		EXPECT_MSG(t, (uint64_t)mbochs_read(regs, DISPI_MEMORY_64K) << 16 == d->bar[0].size,
-			   PRIRID " mbochs: got %u times 64 KiB, expected BAR0's %llu KiB", RIDARG(d->rid),
-			   mbochs_read(regs, DISPI_MEMORY_64K), (unsigned long long)(d->bar[0].size >> 10));
+		fits = EXPECT_EQ(t, mbochs_read(regs, DISPI_ID), DISPI_ID5);
+		fits &= EXPECT_MSG(t, (uint64_t)mbochs_read(regs, DISPI_MEMORY_64K) << 16 == d->bar[0].size,
+				   PRIRID " mbochs: got %u times 64 KiB, expected BAR0's %llu KiB",
+				   RIDARG(d->rid), mbochs_read(regs, DISPI_MEMORY_64K),
+				   (unsigned long long)(d->bar[0].size >> 10));
 		was = mbochs_read(regs, DISPI_XRES);
 		for (uint16_t x = 640; x <= 800; x = (uint16_t)(x + 160)) {
 			mbochs_write(regs, DISPI_XRES, x);
-			EXPECT_MSG(t, mbochs_read(regs, DISPI_XRES) == x,
-				   PRIRID " mbochs: XRES: got %u, expected %u", RIDARG(d->rid),
-				   mbochs_read(regs, DISPI_XRES), x);
+			fits &= EXPECT_MSG(t, mbochs_read(regs, DISPI_XRES) == x,
+					   PRIRID " mbochs: XRES: got %u, expected %u", RIDARG(d->rid),
+					   mbochs_read(regs, DISPI_XRES), x);
 		}
 		mbochs_write(regs, DISPI_XRES, was);
+		if (!fits)
+			odd_identity(t, d, mbochs_is_mdev(d) ? "mbochs" : "secondary-vga");
 		test_note(t, PRIRID " %s, %llu MiB", RIDARG(d->rid),
 			  mbochs_is_mdev(d) ? "mbochs" : "QEMU's secondary-vga",
 			  (unsigned long long)(d->bar[0].size >> 20));

@@ -51,8 +51,8 @@ static void check_ids(struct t *t, const struct vgpu *v)
 	if (boots_agree && (!by_pci || by_pci == id->chip))
 		return;
 	test_finding(t, "PLB022",
-		     "the vGPU shows another board's ID than the chip below it has: an unlocked consumer card, "
-		     "or a profile override",
+		     "the vGPU shows another board's ID than the chip below it has: an unlocked card, or a "
+		     "profile override",
 		     "none if the card was unlocked on purpose; else compare pci_id and vdev_id of "
 		     "profile_override.toml",
 		     evidence, "%s: its identities disagree", v->name);
@@ -513,6 +513,9 @@ static void rate(struct t *t, struct vgpu *v)
 /*
  * PTIMER counts nanoseconds: never backwards, and as fast as the TSC says that time passes, within 1 % of
  * what the reads themselves leave open (a trapped read may take long; that is not the clock's fault).
+ *
+ * Read at 0x9400 and 0x9410; from Turing on at 0x30080 and 0x30084 of the virtual function's registers, which
+ * are at 0xb80000 of a whole GPU: where NVIDIA's own driver reads it.
  */
 TEST_FULL(vgpu, ptimer, 0, 60000, "monotonic, and at a steady rate against the TSC", NEED_PCI)
 {
@@ -526,7 +529,7 @@ TEST_FULL(vgpu, ptimer, 0, 60000, "monotonic, and at a steady rate against the T
 		if (!vgpu_answers(t, v, &why) || !vgpu_can_afford(v, 3 * READS + 40, &why))
 			continue;
 		why = v->g->unposted ? "the GPU was never started: vgpu.identify"
-				     : "a virtual function has no PTIMER here [I]";
+				     : "its clock answers 0xbadf…, or lies behind BAR0's end";
 		if (v->g->no_ptimer)
 			continue;
 		shown++;

@@ -4,7 +4,8 @@
 
 #include "drivers/apic/apic.h"
 #include "kernel/lib/fmt.h"
-#include "tests/vgpu/intx.h"
+#include "kernel/lib/sabotage.h"
+#include "tests/ioapic/intx_probe.h"
 
 #define CONTROL_SHOTS 16
 #define REARM_SHOTS   16
@@ -72,8 +73,8 @@ static void no_trigger(struct t *t, const struct vgpu *v)
 		test_finding(t, "PLB014",
 			     "the host's daemon emulates none of these triggers for a guest without a "
 			     "driver; or it is stuck",
-			     "this says nothing of the machine's interrupts: vgpu.control does; with NVIDIA's "
-			     "driver in a guest, look for \"IRQ not firing\"",
+			     "this says nothing of the machine's interrupts: vgpu.control does; with the "
+			     "NVIDIA driver in a guest, look for \"IRQ not firing\"",
 			     ladder_text(v), "%s: nothing makes its interrupt pending", v->name);
 }
 
@@ -317,8 +318,9 @@ static bool to_each_cpu(struct t *t, struct irq_source *s, struct delivery *d, e
 
 	*r = (struct reach){0};
 	for (unsigned cpu = 0; cpu < cpu_count() && !ex->broken; cpu++) {
+		const bool lost = SABOTAGE(vgpu_cpu_lost) && cpu && nvidia_of(ex->dev);
 		const struct irq_route route = {
-			.dest = mode == IRQ_LOGICAL ? apic_logical_id(cpu) : cpus[cpu]->apic_id,
+			.dest = mode == IRQ_LOGICAL ? apic_logical_id(cpu) : cpus[lost ? 0 : cpu]->apic_id,
 			.mode = mode,
 			.vector = (uint8_t)d->vector[0],
 		};

@@ -73,6 +73,7 @@ static void test_bad(void)
 	CHECK(refuses("list onyl", "unknown word 'onyl'"));
 	CHECK(refuses("onlyx=a", "unknown word"));
 	CHECK(refuses("=a", "unknown word '=a'"));
+	CHECK(refuses("sabotage=msi_wrong_cpu", "SABOTAGE=1")); /* not in this image */
 	CHECK(refuses("seed=1 bad\x1bx", "unknown word 'bad?x'"));
 	CHECK(refuses("only", "only= wants"));
 	CHECK(refuses("only=", "only= wants"));

@@ -108,6 +108,18 @@ static void test_bars(void)
 		CHECK(!nvidia_bar_expected(NVIDIA_REAL, NVIDIA_PASCAL, bar) == (bar == 2 || bar > 3));
 }
 
+static void test_clock(void)
+{
+	CHECK_EQ(nvidia_clock(NVIDIA_REAL, NVIDIA_PASCAL).low, 0x9400);
+	CHECK_EQ(nvidia_clock(NVIDIA_PARAVIRTUAL, NVIDIA_VOLTA).high, 0x9410);
+	CHECK_EQ(nvidia_clock(NVIDIA_VF, NVIDIA_TURING).low, 0x30080);
+	CHECK_EQ(nvidia_clock(NVIDIA_VF, NVIDIA_ADA).high, 0x30084);
+	CHECK_EQ(nvidia_clock(NVIDIA_REAL, NVIDIA_TURING).low, 0xbb0080);
+	CHECK(!nvidia_clock(NVIDIA_REAL, NVIDIA_HOPPER).inferred);
+	CHECK(nvidia_clock(NVIDIA_PARAVIRTUAL, NVIDIA_TURING).inferred);
+	CHECK(!nvidia_clock(NVIDIA_PARAVIRTUAL, NVIDIA_PASCAL).inferred);
+}
+
 static enum nvidia_kind believe(enum nvidia_kind k, uint16_t subdevice, const char *what)
 {
 	const struct nvidia_shape s = {.device = 0x1b38, .subvendor = 0x10de, .subdevice = subdevice,
@@ -141,6 +153,7 @@ int main(void)
 	test_chips();
 	test_dead();
 	test_bars();
+	test_clock();
 	test_believe();
 	CHECK(!strcmp(nvidia_kind_name(NVIDIA_PARAVIRTUAL), "paravirtual vGPU"));
 	CHECK(nvidia_kind_name((enum nvidia_kind)9));

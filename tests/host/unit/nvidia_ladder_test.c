@@ -216,7 +216,8 @@ static void wr8(void *arg, uint32_t off, uint8_t v)
 static struct gpu blank(enum nvidia_kind kind, unsigned arch)
 {
 	struct gpu x = {.kind = kind, .arch = arch, .step = 1000, .now = 0x1fffff000ull,
-			.pbus_en = 0x0000000e, .timer_en = 0x2, .alarm_at = 0x12340020, .pmc_en = {0x00100001, 0x40}, .top_en = 0x5,
+			.pbus_en = 0x0000000e, .timer_en = 0x2, .alarm_at = 0x12340020,
+			.pmc_en = {0x00100001, 0x40}, .top_en = 0x5,
 			.leaf_en = {1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80}};
 
 	if (arch < 0x13)
