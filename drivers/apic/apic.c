@@ -6,8 +6,10 @@
 #include "kernel/acpi/acpi.h"
 #include "kernel/irq/irq.h"
 #include "kernel/lib/bits.h"
+#include "kernel/lib/err.h"
 #include "kernel/log/log.h"
 #include "kernel/mm/mm.h"
+#include "kernel/time/time.h"
 
 /*
  * The local APIC in both its shapes: registers by MMIO (xAPIC, SDM vol. 3, 11.4) or by MSR (x2APIC,
@@ -17,12 +19,12 @@
 #define LVT_MASKED    BIT(16)
 #define DFR_FLAT      0xffffffffu
 #define DFR_CLUSTER   0x0fffffffu
-#define XAPIC_ID_MAX  254                /* 255 is broadcast */
 
 enum apic_mode apic_mode = APIC_XAPIC;
 struct apic_policy apic_policy;
+struct apic_facts apic_facts;
 static volatile uint8_t *mmio;
-static bool flat = true;                 /* xAPIC logical destinations: flat or cluster */
+static enum apic_model model;            /* of xAPIC logical destinations */
 
 uint32_t apic_read(enum apic_reg reg)
 {
@@ -63,7 +65,7 @@ void apic_eoi(void) { apic_write(APIC_EOI, 0); }
 /* 8 bits: flat gives each of 8 CPUs one; cluster 15 groups of 4 (SDM vol. 3, 11.6.2.2). */
 static uint32_t xapic_logical(uint32_t id)
 {
-	if (flat)
+	if (model == APIC_FLAT)
 		return id < 8 ? 1u << id : 0;
 	return id < 60 ? (id / 4) << 4 | 1u << (id % 4) : 0;
 }
@@ -75,11 +77,27 @@ uint32_t apic_logical_id(unsigned cpu)
 	return apic_mode == APIC_X2APIC ? x2apic_ldr(id) : xapic_logical(id);
 }
 
+/* Below the cluster's number: a bit a CPU. */
+static unsigned member_bits(void)
+{
+	return apic_mode == APIC_X2APIC ? 16 : model == APIC_FLAT ? 8 : 4;
+}
+
+bool apic_logical_group(uint32_t a, uint32_t b)
+{
+	return a && b && a >> member_bits() == b >> member_bits();
+}
+
+bool apic_logical_match(uint32_t dest, uint32_t id)
+{
+	return apic_logical_group(dest, id) && (dest & id & (BIT(member_bits()) - 1));
+}
+
 /* From the state after reset or after firmware to one we know: nothing pending but what was, all LVTs masked. */
 static void registers_init(void)
 {
 	if (apic_mode == APIC_XAPIC) {
-		apic_write(APIC_DFR, flat ? DFR_FLAT : DFR_CLUSTER);
+		apic_write(APIC_DFR, model == APIC_FLAT ? DFR_FLAT : DFR_CLUSTER);
 		apic_write(APIC_LDR, xapic_logical(apic_id()) << 24);
 	}
 	apic_write(APIC_SVR, SVR_ENABLE | VEC_SPURIOUS);
@@ -114,59 +132,92 @@ void apic_init_ap(void)
 	registers_init();
 }
 
+static bool registers_map(void)
+{
+	if (!mmio)
+		mmio = mmio_map(gpa(rdmsr(MSR_APIC_BASE) & GENMASK64(51, 12)), PAGE_SIZE);
+	return mmio;
+}
+
 void apic_init_boot(void)
 {
-	uint32_t max_id = 0;
-
 	pic_disable();
+	apic_facts = (struct apic_facts){
+		.x2apic = cpu_features.x2apic,
+		.opt_out = acpi.has_dmar && acpi.dmar.x2apic_opt_out,
+		.ext_dest_id = cpu_features.kvm_ext_dest_id,
+	};
 	for (unsigned i = 0; acpi.has_madt && i < acpi.madt.cpu_count; i++)
 		if (acpi.madt.cpu[i].enabled)
-			max_id = MAX(max_id, acpi.madt.cpu[i].apic_id);
-	/*
-	 * The firmware may ask to stay out of x2APIC (DMAR X2APIC_OPT_OUT, VT-d 8.1); with IDs that only
-	 * x2APIC can name there is no choice left.
-	 */
-	if (cpu_features.x2apic && !(acpi.has_dmar && acpi.dmar.x2apic_opt_out && max_id <= XAPIC_ID_MAX))
-		apic_mode = APIC_X2APIC;
-	flat = max_id < 8;
-	if (apic_mode == APIC_XAPIC) {
-		mmio = mmio_map(gpa(rdmsr(MSR_APIC_BASE) & GENMASK64(51, 12)), PAGE_SIZE);
-		if (!mmio)
-			panic("cannot map the local APIC");
-	}
+			apic_facts.max_id = MAX(apic_facts.max_id, acpi.madt.cpu[i].apic_id);
+	/* The mode does not depend on the IOMMUs, which nobody has looked at yet. */
+	apic_mode = apic_policy_of(&apic_facts).x2apic ? APIC_X2APIC : APIC_XAPIC;
+	model = apic_facts.max_id < 8 ? APIC_FLAT : APIC_CLUSTER;
+	if (apic_mode == APIC_XAPIC && !registers_map())
+		panic("cannot map the local APIC");
 	irq_set_eoi(apic_eoi);
 	apic_init_ap();
 }
 
 void apic_decide_policy(void)
 {
-	const bool opt_out = acpi.has_dmar && acpi.dmar.x2apic_opt_out;
-	struct apic_policy *p = &apic_policy;
-	bool remapping = iommu_count > 0, eim = iommu_count > 0;
-
-	/* One unit without it is enough: a device behind that one could not be reached. */
+	apic_facts.units = iommu_count;
+	apic_facts.remapping = apic_facts.wide = 0;
 	for (unsigned i = 0; i < iommu_count; i++) {
-		remapping &= iommus[i].caps.interrupt_remapping && !iommus[i].broken;
-		eim &= iommus[i].caps.eim;
+		if (!iommus[i].caps.interrupt_remapping || iommus[i].broken)
+			continue;
+		apic_facts.remapping++;
+		apic_facts.wide += iommus[i].caps.eim;
 	}
+	apic_policy = apic_policy_of(&apic_facts);
+	msg_set_reach(apic_policy.reach);
+}
 
-	p->x2apic = apic_mode == APIC_X2APIC;
-	p->cluster = p->x2apic && remapping && eim;
-	if (!p->x2apic) {
-		p->why = opt_out && cpu_features.x2apic ? "xAPIC: the firmware asks for it (DMAR X2APIC_OPT_OUT)" :
-				   "xAPIC: the CPU has no x2APIC (CPUID 1 ECX.21=0)";
-		msg_set_reach(MSG_XAPIC);
-		return;
+/* ---- from one mode to another ---- */
+static struct { volatile unsigned ready; volatile bool go; } changing;
+
+static void follow(void *arg)
+{
+	(void)arg;
+	irq_disable();
+	__atomic_add_fetch(&changing.ready, 1, __ATOMIC_SEQ_CST);
+	if (WAIT_FOR(changing.go, SEC(5)))
+		apic_init_ap();
+	irq_enable();
+}
+
+enum apic_model apic_xapic_model(void) { return model; }
+
+int apic_switch(enum apic_mode to, enum apic_model to_model)
+{
+	const unsigned others = cpu_count() - 1;
+	int err = 0;
+
+	if (to == APIC_XAPIC && cpu_max_apic_id() > XAPIC_ID_MAX)
+		return -EOPNOTSUPP;
+	if (to == APIC_XAPIC && !registers_map())
+		return -ENOMEM;
+	changing.ready = 0;
+	changing.go = false;
+	for (unsigned i = 1; i <= others && !err; i++)
+		err = cpu_start(i, follow, NULL);
+	/* No CPU may send while another is in a different mode: all stand still before the first one changes. */
+	if (!err && !WAIT_FOR(changing.ready == others, SEC(4)))
+		err = -ETIMEDOUT;
+	if (!err) {
+		irq_disable();
+		apic_mode = to;
+		model = to_model;
+		apic_init_ap();
+		irq_enable();
+		changing.go = true;
 	}
-	if (p->cluster)
-		p->why = "x2APIC, cluster destinations: interrupt remapping carries 32-bit destinations";
-	else if (remapping)
-		p->why = "x2APIC, physical destinations: interrupt remapping without EIM or XT carries 8 bits";
-	else if (cpu_features.kvm_ext_dest_id)
-		p->why = "x2APIC, physical destinations: no interrupt remapping; KVM offers 15-bit IDs";
-	else
-		p->why = "x2APIC, physical destinations: no interrupt remapping, so 8-bit IDs";
-	msg_set_reach(cpu_features.kvm_ext_dest_id ? MSG_X2APIC_EXT : MSG_X2APIC);
+	for (unsigned i = 1; i <= others; i++) {
+		const int r = cpu_wait(i, SEC(8));
+
+		err = err ? err : r;
+	}
+	return err;
 }
 
 /* ---- what starting CPUs needs ---- */

@@ -7,7 +7,9 @@
 /* 82093AA data sheet: an index register and a window; two words a redirection entry. */
 #define IOREGSEL 0x00
 #define IOWIN    0x10
+#define IOEOI    0x40                    /* ICH9 13.5.5: not through the window */
 #define IOAPICVER 0x01
+#define IOAPICVER_EOI 0x20
 #define IOREDTBL(pin) ((uint8_t)(0x10 + 2 * (pin)))
 #define RTE_MASKED BIT64(16)
 
@@ -39,6 +41,14 @@ void ioapic_rte_write(struct ioapic *io, unsigned pin, uint64_t rte)
 	ioapic_write(io, IOREDTBL(pin), ioapic_read(io, IOREDTBL(pin)) | (uint32_t)RTE_MASKED);
 	ioapic_write(io, (uint8_t)(IOREDTBL(pin) + 1), (uint32_t)(rte >> 32));
 	ioapic_write(io, IOREDTBL(pin), (uint32_t)rte);
+}
+
+bool ioapic_has_eoi(const struct ioapic *io) { return io->version >= IOAPICVER_EOI; }
+
+void ioapic_eoi(struct ioapic *io, uint8_t vector)
+{
+	if (ioapic_has_eoi(io))
+		mmio_w32((volatile uint8_t *)io->regs + IOEOI, vector);
 }
 
 void ioapic_init(void)

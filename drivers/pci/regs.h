@@ -14,7 +14,6 @@
 
 #define PCI_VENDOR_ID      0x00           /* 31:16 device */
 #define PCI_STATUS_CAPLIST 0x0010
-#define PCI_STATUS_INTX    0x0008
 #define PCI_CLASS_REVISION 0x08           /* 31:8 class code, 7:0 revision */
 #define PCI_HEADER_TYPE    0x0e
 #define PCI_HEADER_MULTI   0x80
@@ -151,6 +150,10 @@
 #define PCI_EXT_DVSEC      0x0023
 
 #define ARI_NEXT           5              /* byte: the next function's number */
+
+/* Access control services: PCIe 5.0, 7.7.8 */
+#define ACS_CAPABILITY     4
+#define ACS_CONTROL        6
 
 /* Advanced error reporting: PCIe 5.0, 7.8.4 */
 #define AER_UNCOR_STATUS   0x04

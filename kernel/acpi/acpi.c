@@ -157,4 +157,6 @@ void acpi_init(uint64_t rsdp)
 	acpi.has_dmar = t && parsed(dmar_parse(t->bytes, t->len, &acpi.dmar, &acpi.error));
 	t = acpi_find("IVRS", 0);
 	acpi.has_ivrs = t && parsed(ivrs_parse(t->bytes, t->len, &acpi.ivrs, &acpi.error));
+	t = acpi_find("VIOT", 0);
+	acpi.has_viot = t && parsed(viot_parse(t->bytes, t->len, &acpi.viot, &acpi.error));
 }

@@ -116,6 +116,34 @@ int ivrs_parse(const uint8_t *p, size_t len, struct ivrs *out, struct acpi_error
 /* The unit's last entry about a device ID, which is the one that counts; NULL: not this unit's. */
 const struct ivrs_dev *ivrs_find(const struct ivrs_unit *, uint16_t device_id);
 
+/* ---- VIOT (ACPI 6.5, 5.2.33) ---- */
+#define VIOT_UNIT_MAX  16
+#define VIOT_RANGE_MAX 64
+struct viot_unit {                       /* a virtio-iommu: a PCI function, or registers in memory */
+	bool mmio;
+	uint16_t offset;                 /* of its node, by which others name it */
+	uint16_t segment, bdf;
+	uint64_t base;                   /* mmio */
+};
+/* Endpoints behind a unit: functions in a box of segments and BDFs, or a device with registers at base. */
+struct viot_range {
+	bool mmio;
+	uint16_t segment_first, segment_last, bdf_first, bdf_last;
+	uint64_t base;
+	uint32_t endpoint;               /* the first one's ID */
+	uint32_t unit;                   /* index */
+};
+struct viot {
+	uint32_t unit_count, range_count, dropped;
+	struct viot_unit unit[VIOT_UNIT_MAX];
+	struct viot_range range[VIOT_RANGE_MAX];
+};
+int viot_parse(const uint8_t *p, size_t len, struct viot *out, struct acpi_error *err);
+/* Under which ID that unit knows the function rid (segment and BDF). False: not one of its endpoints. */
+bool viot_endpoint(const struct viot *, uint32_t unit, uint32_t rid, uint32_t *endpoint);
+/* And back: the function of an endpoint ID; for the unit's reports. */
+bool viot_function(const struct viot *, uint32_t unit, uint32_t endpoint, uint32_t *rid);
+
 /* ---- FADT (ACPI 6.5, 5.2.9), and \_S5 by a bounded search of the DSDT ---- */
 struct fadt {
 	uint32_t pm_timer_port;          /* 0: none */
@@ -129,6 +157,19 @@ int fadt_parse(const uint8_t *p, size_t len, struct fadt *out, struct acpi_error
 /* SLP_TYPa/b of \_S5 in AML bytes; -ENOENT. */
 int dsdt_find_s5(const uint8_t *aml, size_t len, uint8_t *typ_a, uint8_t *typ_b);
 
+/* ---- _PRT of a PCI root (ACPI 6.5, 6.2.13), by a bounded walk of the DSDT ---- */
+struct prt_route {
+	bool programmable;               /* by a register of the chipset: link says which one's */
+	uint32_t gsi;                    /* where it is not */
+	bool edge, active_high;          /* else level, active low: PCI's own */
+	char link[5];                    /* the link device's name; "" where the entry names the GSI itself */
+};
+/*
+ * The route of pin 0 to 3 (A to D) of a device on a root bus. -ENOENT: no _PRT that can be read for that
+ * bus; -ENODATA: it does not name this pin.
+ */
+int prt_find(const uint8_t *dsdt, size_t len, uint8_t root_bus, unsigned slot, unsigned pin, struct prt_route *);
+
 /* ---- RSDP, RSDT/XSDT ---- */
 /* Physical address of RSDT (width 4) or XSDT (width 8). */
 int rsdp_parse(const uint8_t *p, size_t len, uint64_t *root, unsigned *width, struct acpi_error *err);
@@ -141,11 +182,12 @@ struct acpi {
 	uint32_t table_count, unsound;   /* unsound: bad checksum or length, named in error */
 	struct acpi_table table[ACPI_TABLE_MAX];
 	struct acpi_error error;         /* the last one seen */
-	bool has_madt, has_mcfg, has_dmar, has_ivrs, has_fadt;
+	bool has_madt, has_mcfg, has_dmar, has_ivrs, has_viot, has_fadt;
 	struct madt madt;
 	struct mcfg mcfg;
 	struct dmar dmar;
 	struct ivrs ivrs;
+	struct viot viot;
 	struct fadt fadt;
 };
 extern struct acpi acpi;

@@ -53,6 +53,22 @@ static void env_acpi(void)
 			 acpi.error.what ? acpi.error.what : "?", acpi.error.offset);
 }
 
+/* What applies here of the rule that drivers/apic/policy.h tells. */
+static void env_apic(void)
+{
+	static const char *const direct[] = {
+		[MSG_XAPIC] = "physical and logical, 8 bits", [MSG_X2APIC] = "physical, IDs up to 254",
+		[MSG_X2APIC_EXT] = "physical, IDs up to 32767",
+	};
+	const struct apic_policy *p = &apic_policy;
+	const bool remap = apic_facts.units && apic_facts.remapping == apic_facts.units;
+
+	log_line("# env apic %s: %s", p->cluster ? "x2apic-cluster" : p->x2apic ? "x2apic-physical" : "xapic", p->why);
+	log_line("# env interrupts of devices: %s; remapped: %s; highest APIC ID %u", direct[p->reach],
+		 !remap ? "not possible" : p->cluster ? "physical and cluster, 32 bits" :
+		 p->x2apic ? "physical, 8 bits" : "physical and logical, 8 bits", apic_facts.max_id);
+}
+
 static void env_iommu(void)
 {
 	for (unsigned i = 0; i < iommu_count; i++) {
@@ -121,8 +137,7 @@ void env_print(void)
 	if (sabotage_name()[0])
 		log_line("# env sabotage %s: this image misprograms on purpose, its report says nothing of the machine",
 			 sabotage_name());
-	log_line("# env apic %s: %s",
-		 apic_policy.cluster ? "x2apic-cluster" : apic_policy.x2apic ? "x2apic-physical" : "xapic", apic_policy.why);
+	env_apic();
 	env_iommu();
 	env_pci();
 }

@@ -4,7 +4,7 @@
 
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
-#include "tests/vgpu/intx.h"
+#include "tests/ioapic/intx_probe.h"
 
 #define ROUNDS 16 /* of each trigger */
 

@@ -5,7 +5,7 @@
 #include "drivers/apic/apic.h"
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/sabotage.h"
-#include "tests/vgpu/intx.h"
+#include "tests/ioapic/intx_probe.h"
 
 #define CONTROL_SHOTS 16
 #define REARM_SHOTS   16

@@ -24,7 +24,8 @@
 
 struct amdvi_pair { uint64_t lo, hi; };      /* command, event, 128-bit IRTE */
 
-struct amdvi_device { uint16_t id, domain; uint64_t dte[2]; }; /* domain 0: not in use */
+/* domain 0: not in use; depth: of its device TLB, 0: it has none in use */
+struct amdvi_device { uint16_t id, domain; uint64_t dte[2]; unsigned depth; };
 
 /* A function's interrupt table. An index is ours from irq_map() to irq_unmap(), lent or not. */
 struct amdvi_irt {
@@ -82,9 +83,11 @@ void amdvi_commands_start(struct amdvi *);
 int amdvi_queue_waits(struct iommu *, gpa_t words, unsigned n, uint32_t first);
 int amdvi_queue_bad(struct iommu *);
 int amdvi_inv_device(struct amdvi *, uint16_t id);
+int amdvi_inv_device_tlb(struct amdvi *, const struct amdvi_device *); /* all that it keeps */
 int amdvi_inv_interrupts(struct amdvi *, uint16_t id);
 /* Everything: by INVALIDATE_IOMMU_ALL where there is one, and each function that exists by itself. */
 int amdvi_inv_all(struct amdvi *, struct deadline);
+/* The unit's translations, then those that devices of the domain keep. */
 int amdvi_inv_domain(struct amdvi *, uint16_t domain, struct deadline);
 int amdvi_inv_range(struct amdvi *, uint16_t domain, uint64_t iova, uint64_t size, bool leaf_only,
 		    struct deadline);

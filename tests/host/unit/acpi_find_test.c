@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-// link: kernel/acpi/acpi.c kernel/acpi/ivrs.c kernel/acpi/rsdp.c kernel/acpi/table.c kernel/acpi/madt.c kernel/acpi/mcfg.c kernel/acpi/dmar.c kernel/acpi/fadt.c kernel/lib/crc.c
+// link: kernel/acpi/acpi.c kernel/acpi/ivrs.c kernel/acpi/viot.c kernel/acpi/rsdp.c kernel/acpi/table.c kernel/acpi/madt.c kernel/acpi/mcfg.c kernel/acpi/dmar.c kernel/acpi/fadt.c kernel/lib/crc.c
 #include "kernel/cpu/cpu.h"
 #include "kernel/mm/mm.h"
 #include "tests/host/unit/acpi_bytes.h"
