@@ -3,6 +3,7 @@
 #include "drivers/iommu/iommu.h"
 
 #include "drivers/iommu/amdvi/amdvi.h"
+#include "drivers/iommu/virtio/viommu.h"
 #include "drivers/iommu/vtd/vtd.h"
 #include "kernel/acpi/acpi.h"
 #include "kernel/lib/err.h"
@@ -46,6 +47,16 @@ void iommu_init(void)
 						     .segment = u->segment,
 						     .table = u});
 	}
+	for (uint32_t i = 0; acpi.has_viot && i < acpi.viot.unit_count; i++) {
+		const struct viot_unit *u = &acpi.viot.unit[i];
+
+		add(&viommu_ops, &(struct iommu_desc){.vendor = IOMMU_VIRTIO,
+						      .regs = gpa(u->base),
+						      .segment = u->segment,
+						      .table = u});
+	}
+	if ((!acpi.has_viot || acpi.viot.unit_count == 0) && viommu_nth(0))
+		add(&viommu_ops, &(struct iommu_desc){.vendor = IOMMU_VIRTIO});
 }
 
 /* ---- which unit ---- */
@@ -58,6 +69,8 @@ struct iommu *iommu_of(const struct pci_dev *dev)
 		const struct dmar_unit *u = iommus[i].desc.table;
 
 		if (iommus[i].desc.vendor == IOMMU_AMDVI && amdvi_covers(&iommus[i], dev))
+			return &iommus[i];
+		if (iommus[i].desc.vendor == IOMMU_VIRTIO && viommu_covers(&iommus[i], dev))
 			return &iommus[i];
 		if (iommus[i].desc.vendor != IOMMU_VTD || u->segment != rid_seg(dev->rid))
 			continue;

@@ -29,6 +29,7 @@ struct iommu_fault {
 	pci_rid_t rid;
 	iova_t iova;                     /* page aligned where the unit gives no more */
 	bool write, interrupt, overflow, has_pasid;
+	bool no_direction;               /* the unit does not say whether it was a write (virtio-iommu) */
 	uint32_t pasid;
 	uint32_t ir_index;               /* as the message has it; IR_INDEX_UNKNOWN */
 	enum iommu_reason reason;
@@ -44,7 +45,7 @@ struct iommu_desc {                      /* from DMAR, IVRS or VIOT */
 	gpa_t regs;
 	size_t regs_size;
 	uint16_t segment;
-	const void *table;               /* VT-d: struct dmar_unit; AMD-Vi: struct ivrs_unit */
+	const void *table;               /* VT-d: struct dmar_unit; AMD-Vi: ivrs_unit; virtio: viot_unit */
 };
 
 struct iommu_caps {
@@ -60,7 +61,8 @@ struct iommu_caps {
 	unsigned levels;                 /* bit n: n-level tables (1 to 6) */
 	unsigned iova_bits, domains_log2, fault_records;
 	unsigned ir_entries;             /* an index from here on is out of range */
-	uint64_t raw[2];                 /* VT-d: CAP, ECAP; AMD-Vi: extended features, capability header */
+	/* VT-d: CAP, ECAP; AMD-Vi: extended features, capability header; virtio: features, page_size_mask */
+	uint64_t raw[2];
 	char text[160];                  /* for # env: "VT-d 1.0 at fed90000 CAP=… ECAP=… …" */
 };
 
@@ -76,6 +78,9 @@ struct iommu_domain {
 };
 struct sync_range { iova_t iova; size_t size; bool leaf_only; }; /* NULL: the whole domain */
 
+/* Addresses of a device that are not the tables' to translate. messages: what it writes there is an interrupt. */
+struct iommu_region { uint64_t first, last; bool messages; };
+
 struct iommu_leaf { gpa_t pa; uint64_t size; uint32_t prot; }; /* pa: of the address that was asked for */
 
 struct iommu_ops {
@@ -84,6 +89,11 @@ struct iommu_ops {
 	/* Translation. Devices without a domain are blocked once it is on. */
 	int (*enable)(struct iommu *);
 	void (*disable)(struct iommu *);
+	/*
+	 * Off by a reset of the unit alone, as a new driver would find it: nobody is detached before. enable()
+	 * brings back what is attached. NULL: the unit has no reset of its own.
+	 */
+	int (*reset)(struct iommu *);
 	int (*domain_init)(struct iommu_domain *, bool passthrough); /* -EOPNOTSUPP */
 	void (*domain_fini)(struct iommu_domain *);
 	/* rid is a requester ID. attach and detach include the invalidations they need. */
@@ -91,7 +101,8 @@ struct iommu_ops {
 	int (*detach)(struct iommu_domain *, pci_rid_t);
 	/*
 	 * Page aligned. size any multiple of a page; the largest leaves allowed by page_max (0: any) are
-	 * used, of the sizes between 4 KiB, 2 MiB and 1 GiB only where page_max is such a one.
+	 * used, of the sizes between 4 KiB, 2 MiB and 1 GiB only where page_max is such a one. -EPERM: the unit
+	 * has reserved some of it (reserved()).
 	 */
 	int (*map)(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot, size_t page_max);
 	int (*unmap)(struct iommu_domain *, iova_t, size_t);
@@ -99,6 +110,8 @@ struct iommu_ops {
 	int (*lookup)(const struct iommu_domain *, iova_t, struct iommu_leaf *);
 	/* Whether the unit has used the leaf, and written through it. NULL or -EOPNOTSUPP: it does not tell. */
 	int (*used)(const struct iommu_domain *, iova_t, bool *accessed, bool *dirty);
+	/* The nth region that the unit itself reserves for a function. -ENOENT: no more. NULL: it has no way to say. */
+	int (*reserved)(struct iommu *, pci_rid_t, unsigned nth, struct iommu_region *);
 	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
 	int (*sync_all)(struct iommu *, struct deadline); /* every domain's translations */
 	/* Interrupts. ir_enable with eim only where caps.eim. */
@@ -152,7 +165,10 @@ struct iommu {
 };
 extern struct iommu iommus[IOMMU_MAX];
 extern unsigned iommu_count;
-/* From the ACPI tables; brings every unit to a known state: translation and remapping off. */
+/*
+ * From the ACPI tables; brings every unit to a known state: translation and remapping off. A virtio-iommu that
+ * no VIOT names is a unit too, one that says what is missing: nothing else tells whom it serves.
+ */
 void iommu_init(void);
 struct iommu *iommu_of(const struct pci_dev *);  /* the unit in front of a function; NULL: none */
 struct iommu *iommu_of_ioapic(uint8_t ioapic_id, pci_rid_t *source); /* and the source ID it uses */

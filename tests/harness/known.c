@@ -46,6 +46,15 @@ static bool qemu_vtd(void)
 	return iommu_count && iommus[0].desc.vendor == IOMMU_VTD && host && host->subvendor == 0x1af4;
 }
 
+/* QEMU's virtio-iommu, by the subsystem ID that it gives all its devices. */
+static bool qemu_viommu(void)
+{
+	FOR_EACH_PCI(d)
+		if (d->vendor == 0x1af4 && d->device == 0x1057 && d->subdevice == 0x1100)
+			return true;
+	return false;
+}
+
 static bool qemu_amdvi_beyond_bus_0(void)
 {
 	for (unsigned i = 0; i < exerciser_count; i++)
@@ -88,6 +97,9 @@ static const struct known {
 	{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
 	 "QEMU intel-iommu: vtd_interrupt_remap_msi() lets compatibility format pass whatever CFIS and EIME (10.0, 11.1)",
 	 qemu_vtd},
+	{"iommu.reset", ACCEL_UNKNOWN, 1000, 9999,
+	 "QEMU virtio-iommu: its state is reset with the machine only, not by the driver (device_reset_exit(); 10.0, 11.1)",
+	 qemu_viommu},
 	{"selftest.known", ACCEL_UNKNOWN, 0, 9999, "selftest: a bug that is always there", NULL},
 };
 
@@ -105,6 +117,13 @@ static const struct {
 	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: its function has capabilities that overlap (seen on 10.0 and 11.1)", qemu_amdvi},
 	 "*the capability lies over another"},
+	{{"apic.esr", ACCEL_TCG, 900, 9999,
+	  "QEMU TCG: hw/intc/apic.c logs no illegal vectors, ignores writes to the ESR and never interrupts (10.0, 11.1)",
+	  NULL},
+	 "*ESR*"},
+	{{"apic.esr", ACCEL_KVM, 0, 9999,
+	  "KVM: lapic.c detects no errors: the ESR stays 0 (Linux 6.18)", NULL},
+	 "*ESR*"},
 	{{"iommu.tables", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IVinfo.VASize is not filled in (build_amd_iommu(); seen on 10.0 and 11.1)", qemu_amdvi},
 	 "IVinfo.VASize:*"},
@@ -154,10 +173,18 @@ static const struct {
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},
+	{{"iommu.edges", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU virtio-iommu: virtio_iommu_translate() looks up two bytes, the last one before a mapping finds it (10.0, 11.1)",
+	  qemu_viommu},
+	 "*the byte before*"},
+	{{"iommu.no_domain iommu.bridge_alias", ACCEL_UNKNOWN, 1000, 9999,
+	  "QEMU virtio-iommu: the fault of an endpoint without a domain has reason UNKNOWN, not DOMAIN (10.0, 11.1)",
+	  qemu_viommu},
+	 "*got other*"},
 	{{"pci.requester_ids", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: a DMA fault is not logged (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*fault*"},

@@ -124,6 +124,7 @@ void intx_close(struct intx *x)
 	if (!x->ex->broken)
 		(void)x->ex->ops->irq_ack(x->ex, 0);
 	x->ex->ops->quiesce(x->ex);
+	(void)exerciser_use_msix(x->ex, x->was_msix);
 	(void)take_in_service();
 	for (unsigned i = 0; i < candidate_count; i++)
 		pin_off(candidates[i].io, candidates[i].pin);
@@ -151,7 +152,7 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 	struct candidate *found = NULL;
 
 	intx_close(&intx);
-	intx = (struct intx){.t = t, .ex = ex};
+	intx = (struct intx){.t = t, .ex = ex, .was_msix = ex->irq_is_msix};
 	*why = "no I/O APIC";
 	if (!ioapic_count)
 		return NULL;
@@ -166,6 +167,7 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 	test_cleanup(t, close_last, &intx);
 
 	find_candidates(ex->dev);
+	(void)exerciser_use_msix(ex, false);
 	ex->ops->quiesce(ex);
 	*why = "the device does not start";
 	if (exerciser_start(ex) < 0) {

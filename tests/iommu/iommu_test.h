@@ -153,5 +153,8 @@ bool dma_expect_no_fault(struct dma_space *, const char *what);
 
 /* iommu.tables, the part for AMD-Vi (acpi_ivrs.c) */
 void iommu_check_ivrs(struct t *);
+/* … and for virtio-iommu (acpi_viot.c); and one that no VIOT names: false, with a finding */
+void iommu_check_viot(struct t *);
+bool iommu_check_orphan(struct t *);
 /* The finding that DMA goes past a unit that is on (bypass.c). */
 void iommu_tell_bypass(const struct dma_space *);

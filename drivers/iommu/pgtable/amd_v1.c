@@ -329,6 +329,24 @@ int amd_v1_lookup(const struct amd_v1 *t, uint64_t iova, struct amd_v1_leaf *out
 	return 0;
 }
 
+int amd_v1_next(const struct amd_v1 *t, uint64_t *iova, struct amd_v1_leaf *out)
+{
+	const uint64_t end = t->bits < 64 ? (1ull << t->bits) - 1 : ~0ull;
+
+	for (uint64_t at = *iova; at <= end;) {
+		const struct place p = find(t, at);
+
+		if (p.leaf) {
+			*iova = p.first;
+			return amd_v1_lookup(t, p.first, out);
+		}
+		if (p.last >= end)
+			break;
+		at = p.last + 1;
+	}
+	return -ENOENT;
+}
+
 int amd_v1_init(struct amd_v1 *t)
 {
 	if (t->levels < 1 || t->levels > LEVELS_MAX || t->bits < 12)
