@@ -409,6 +409,12 @@ uint64_t test_iterations(const struct t *t, uint64_t dflt)
 	return cmdline.iterations ? cmdline.iterations : dflt;
 }
 
+void test_budget(struct t *t, uint64_t ns)
+{
+	(void)t;
+	deadline_set_limit(deadline_in(ns));
+}
+
 struct exerciser *test_next_exerciser(struct t *t, struct exerciser *after, uint32_t caps)
 {
 	(void)t;

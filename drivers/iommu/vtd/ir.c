@@ -146,6 +146,22 @@ int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct i
 	return r < 0 ? r : vtd_inv_iec(vtd_of(iommu), (unsigned)index);
 }
 
+/* 9.10: between the fields of each quadword, and its end. */
+int vtd_irq_reserved(struct iommu *iommu, int index, unsigned k)
+{
+	static const struct { uint64_t lo, hi; } fields[] = {
+		{BIT64(12), 0}, {BIT64(24), 0}, {0, BIT64(20)}, {0, BIT64(63)}};
+	struct vtd *v = vtd_of(iommu);
+	struct vtd_entry *e = irte(v, index);
+
+	if (!is_used(v, index))
+		return -EINVAL;
+	if (k >= ARRAY_SIZE(fields))
+		return -ERANGE;
+	vtd_set_entry(v, e, e->lo | fields[k].lo, e->hi | fields[k].hi);
+	return vtd_inv_iec(v, (unsigned)index);
+}
+
 int vtd_irq_unmap(struct iommu *iommu, int index)
 {
 	struct vtd *v = vtd_of(iommu);
