@@ -32,14 +32,16 @@ SRC := $(sort $(wildcard kernel/*.c kernel/*/*.c boot/handoff.c drivers/*/*.c dr
 ASM := boot/entry.asm kernel/cpu/vectors.asm kernel/cpu/trampoline.asm
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(ASM:%.asm=$(BUILD)/obj/%.o)
 
-.PHONY: all kernel iso images run-qemu test bench clean help setup host-units host-fuzzers FORCE
+.PHONY: all kernel iso images run-qemu test bench lab clean help setup host-units host-fuzzers FORCE
 all: setup
 	$(Q)$(MAKE) --no-print-directory images
 
 help:
 	@echo "make            build/kernel.elf, build/plumb.efi, build/plumb.iso"
 	@echo "make run-qemu   boot it: MACHINE= BOOT=uefi|pvh|bios SMP= MEM= ACCEL=kvm|tcg PLUMB='only=apic.*' …"
+	@echo "make lab        a KVM + VFIO + IOMMU host inside QEMU, plumb as its guest: LAB=GLOB"
 	@echo "make test       everything that CI runs"
+	@echo "make bench      plumb beside a stock Debian Linux on the same devices, as ratios"
 	@echo "scripts/plumb -h  the same and more, by hand"
 
 setup:
@@ -91,9 +93,18 @@ include tests/models/models.mk
 run-qemu: all
 	$(Q)scripts/plumb run
 
+bench: images
+	$(Q)scripts/plumb setup --for bench
+	$(Q)scripts/plumb bench -o $(BUILD)/bench.md -o $(BUILD)/bench.json
+
 test:
 	$(Q)scripts/plumb setup --for test
 	$(Q)$(PYTHON) tests/all.py
+
+# A Linux host with KVM, VFIO and an IOMMU inside QEMU, and plumb as its guest: docs/lab.md
+lab: all
+	$(Q)$(MAKE) --no-print-directory models
+	$(Q)scripts/plumb lab $(if $(LAB),-k '$(LAB)')
 
 clean:
 	rm -rf $(BUILD)/plumb.raw $(BUILD)/plumb.qcow2 $(BUILD)/obj $(BUILD)/efi $(BUILD)/iso $(BUILD)/models $(BUILD)/include $(BUILD)/host $(BUILD)/flags $(BUILD)/*.elf $(BUILD)/*.efi $(BUILD)/*.iso

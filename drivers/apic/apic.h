@@ -52,6 +52,12 @@ void apic_eoi(void);
 /* ---- IPIs (ipi.c) ---- */
 enum ipi_shorthand { IPI_DEST = 0, IPI_SELF = 1, IPI_ALL = 2, IPI_OTHERS = 3 };
 void ipi_send(const struct irq_route *, enum ipi_shorthand);
+/*
+ * KVM's hypercall that sends to many at once: APIC IDs first_id + n for each bit n of ids. How many CPUs it was
+ * delivered to, as KVM says; -EOPNOTSUPP: refused; -EFAULT: the instruction is an exception here.
+ */
+bool ipi_pv_offered(void);
+int ipi_send_pv(uint32_t first_id, const uint64_t ids[2], uint8_t vector);
 void ipi_init(uint32_t apic_id);
 void ipi_startup(uint32_t apic_id, uint8_t page);
 static inline void ipi_vector(unsigned cpu, uint8_t vector)

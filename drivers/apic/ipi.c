@@ -2,6 +2,8 @@
 #include "drivers/apic/apic.h"
 
 #include "kernel/lib/bits.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/string.h"
 #include "kernel/time/time.h"
 
 /* Interrupt command register: SDM vol. 3, 11.6.1 (xAPIC), 11.12.9 (x2APIC). */
@@ -32,6 +34,40 @@ static void icr(uint32_t command, uint32_t dest)
 void ipi_send(const struct irq_route *r, enum ipi_shorthand shorthand)
 {
 	icr(msg_icr_command(r) | FIELD_PREP(ICR_SHORTHAND, (uint32_t)shorthand), shorthand ? 0 : r->dest);
+}
+
+/* ---- paravirtual: Linux, Documentation/virt/kvm/x86/hypercalls.rst, KVM_HC_SEND_IPI ---- */
+#define KVM_FEATURE_PV_SEND_IPI BIT(11)
+#define KVM_HC_SEND_IPI         10
+
+struct hypercall { uint64_t a[4]; int64_t result; };
+
+static void hypercall(void *arg)
+{
+	struct hypercall *h = arg;
+	const bool amd = !strcmp(cpu_features.vendor, "AuthenticAMD") || !strcmp(cpu_features.vendor, "HygonGenuine");
+	int64_t r = KVM_HC_SEND_IPI;
+
+	if (amd)
+		__asm__ volatile("vmmcall" : "+a"(r)
+				 : "b"(h->a[0]), "c"(h->a[1]), "d"(h->a[2]), "S"(h->a[3]) : "memory");
+	else
+		__asm__ volatile("vmcall" : "+a"(r)
+				 : "b"(h->a[0]), "c"(h->a[1]), "d"(h->a[2]), "S"(h->a[3]) : "memory");
+	h->result = r;
+}
+
+bool ipi_pv_offered(void) { return cpu_features.accel == ACCEL_KVM && cpu_features.kvm_features & KVM_FEATURE_PV_SEND_IPI; }
+
+int ipi_send_pv(uint32_t first_id, const uint64_t ids[2], uint8_t vector)
+{
+	struct hypercall h = {.a = {ids[0], ids[1], first_id, msg_icr_command(&(struct irq_route){.vector = vector})}};
+	struct trap_info info;
+
+	/* A KVM that emulates the instruction also writes it anew into our text, which is read-only: #PF. */
+	if (trap_expect(hypercall, &h, &info))
+		return -EFAULT;
+	return h.result < 0 ? -EOPNOTSUPP : (int)h.result;
 }
 
 void ipi_init(uint32_t id)

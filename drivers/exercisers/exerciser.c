@@ -10,7 +10,8 @@ struct exerciser exercisers[EXERCISER_MAX];
 unsigned exerciser_count;
 
 static const struct exerciser_ops *const known[] = {
-	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &virtio_rng_ops, &iommu_testdev_ops, &nvidia_ops, &mtty_ops,
+	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &iommu_testdev_ops, &nvidia_ops, &mtty_ops,
+	&igb_ops, &e1000e_ops, &virtio_ops, &xhci_ops,
 };
 
 /* A device that failed to start so often in a row is left alone from then on. */
@@ -91,6 +92,19 @@ int exerciser_start(struct exerciser *ex)
 		ex->failed = true;
 	}
 	return r;
+}
+
+int exerciser_use_msix(struct exerciser *ex, bool msix)
+{
+	if (ex->irq_is_msix == msix)
+		return 0;
+	if (ex->broken || !ex->irq_counts[0] || !ex->irq_counts[1])
+		return -EOPNOTSUPP;
+	ex->ops->quiesce(ex);
+	ex->ready = false;
+	ex->irq_is_msix = msix;
+	ex->irq_count = ex->irq_counts[msix];
+	return 0;
 }
 
 int exerciser_dma(struct exerciser *ex, const struct dma_req *req, uint64_t ns)

@@ -79,6 +79,7 @@ struct exerciser {
 	pci_rid_t rid;                   /* requester ID (bridge alias counted in) */
 	uint32_t caps;                   /* ops->caps less what this one lacks */
 	unsigned irq_count;              /* messages or entries it can raise */
+	unsigned irq_counts[2];          /* the same by MSI and by MSI-X, where either can be chosen */
 	size_t dma_min, dma_max, dma_align; /* of len and dev_off */
 	size_t dma_addr_align;
 	uint64_t dma_mask;               /* the address bits it drives; beyond them edu wraps silently */
@@ -114,9 +115,15 @@ void exercisers_init(void);              /* matches, opens, quiesces every known
 /* Makes it ready; nothing where it is. -ENODEV when broken, else as recover(). */
 int exerciser_start(struct exerciser *);
 /*
+ * Quiets it and has it use MSI-X, or MSI, from its next start on. -EOPNOTSUPP: it has only one, or its
+ * driver knows only one.
+ */
+int exerciser_use_msix(struct exerciser *, bool msix);
+/*
  * Synchronous transfer with a deadline: 0, -EIO as the device told, -ETIMEDOUT (it was then reset, so
  * that nothing moves later). Only with no other transfer under way.
  */
 int exerciser_dma(struct exerciser *, const struct dma_req *, uint64_t ns);
 extern const struct exerciser_ops edu_ops, ivshmem_ops, nvme_ops, virtio_blk_ops;
-extern const struct exerciser_ops virtio_rng_ops, iommu_testdev_ops, nvidia_ops, mtty_ops;
+extern const struct exerciser_ops iommu_testdev_ops;
+extern const struct exerciser_ops nvidia_ops, mtty_ops, igb_ops, e1000e_ops, virtio_ops, xhci_ops;

@@ -51,6 +51,11 @@ struct iommu_desc {                      /* from DMAR, IVRS or VIOT */
 struct iommu_caps {
 	bool translation, interrupt_remapping, eim, posted, caching_mode, passthrough, coherent,
 		queued_invalidation, page_2m, page_1g, scalable, snoop_control;
+	/* VT-d: scalable is the mode the unit is in; its stages, and whether devices may keep translations. */
+	bool first_stage, second_stage, device_tlb;
+	bool canonical;                  /* addresses have a sign: tables reach half as far up from 0 */
+	bool no_write_only;              /* what can be written can be read */
+	unsigned pasid_bits;             /* of requests with a PASID; 0: there are none */
 	bool ir_by_source;               /* each source has a table: no compatibility format, nobody else's entry */
 	uint64_t page_sizes;             /* of leaves, ORed, those between 4 KiB, 2 MiB and 1 GiB too */
 	unsigned levels;                 /* bit n: n-level tables (1 to 6) */
@@ -66,6 +71,7 @@ struct iommu_domain {
 	struct iommu *iommu;
 	uint16_t id;
 	bool passthrough;
+	unsigned stage;                  /* of tables: 1, 2; 0 before domain_init(): the unit's choice */
 	unsigned levels, attached;
 	void *priv;                      /* the unit's page tables */
 	uint64_t table_pages;            /* for leak checks */
@@ -102,6 +108,8 @@ struct iommu_ops {
 	int (*unmap)(struct iommu_domain *, iova_t, size_t);
 	/* What the tables in memory say, as the unit would read them. -ENOENT, -ERANGE. */
 	int (*lookup)(const struct iommu_domain *, iova_t, struct iommu_leaf *);
+	/* Whether the unit has used the leaf, and written through it. NULL or -EOPNOTSUPP: it does not tell. */
+	int (*used)(const struct iommu_domain *, iova_t, bool *accessed, bool *dirty);
 	/* The nth region that the unit itself reserves for a function. -ENOENT: no more. NULL: it has no way to say. */
 	int (*reserved)(struct iommu *, pci_rid_t, unsigned nth, struct iommu_region *);
 	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
@@ -114,6 +122,8 @@ struct iommu_ops {
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
 	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
 	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+	/* The entry with the k-th of its reserved fields set, and invalidates; irq_update() mends it. -ERANGE: so many. */
+	int (*irq_reserved)(struct iommu *, int index, unsigned k);
 	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */
 	/* The message that names entry index, allocated or not. -ERANGE: no message can. */
 	int (*irq_message)(struct iommu *, int index, struct msi_msg *);
@@ -130,6 +140,17 @@ struct iommu_ops {
 	int (*queue_waits)(struct iommu *, gpa_t words, unsigned n, uint32_t first);
 	/* A command of a kind that there is not. -EIO: refused, and the queue works again; 0: it was taken. */
 	int (*queue_bad)(struct iommu *);
+	/*
+	 * Invalidations by queue, as it is where there is one, or by register. Only while neither translating
+	 * nor remapping. -EOPNOTSUPP: not by register.
+	 */
+	int (*queue_use)(struct iommu *, bool);
+	/*
+	 * Makes the entries of a requester that is attached wrong in the n-th way, and invalidates what was
+	 * cached: its requests are then to be blocked for that reason. Detach and attach mend it. In words; NULL:
+	 * there is no n-th way.
+	 */
+	const char *(*spoil)(struct iommu *, pci_rid_t, unsigned n, enum iommu_reason *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 
@@ -156,6 +177,14 @@ struct iommu *iommu_of_ioapic(uint8_t ioapic_id, pci_rid_t *source); /* and the 
 /* The function that a DMAR device scope names, by its path of bridges. False: a bridge is not there. */
 struct dmar_scope;
 bool dmar_scope_rid(const struct dmar_scope *, uint16_t segment, pci_rid_t *);
+/* A scope of the unit's holds the function; INCLUDE_PCI_ALL aside, which takes what no other unit names. */
+struct dmar_unit;
+bool dmar_unit_names(const struct dmar_unit *, const struct pci_dev *);
+/* The RMRR of that number is for a function that its unit sees as rid. */
+struct dmar;
+bool dmar_reserved_for(const struct dmar *, unsigned rmrr, pci_rid_t rid);
+/* ATSR (8.5): translation requests of the function reach its unit. Integrated ones' always do. */
+bool dmar_ats_allowed(const struct dmar *, const struct pci_dev *);
 
 /* ---- conveniences over ops, shared by tests and drivers ---- */
 int iommu_map(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot);

@@ -151,6 +151,10 @@
 
 #define ARI_NEXT           5              /* byte: the next function's number */
 
+/* Access control services: PCIe 5.0, 7.7.8 */
+#define ACS_CAPABILITY     4
+#define ACS_CONTROL        6
+
 /* Advanced error reporting: PCIe 5.0, 7.8.4 */
 #define AER_UNCOR_STATUS   0x04
 #define AER_UNCOR_MASK     0x08

@@ -171,6 +171,16 @@ struct smp_ops {
 	void (*wake)(unsigned cpu);      /* VEC_IPI_CALL */
 };
 void smp_init(const struct smp_ops *);
+/*
+ * For who sends INIT and SIPI by himself (apic.init_sipi): the page that SIPI is to name, -ENOMEM without one below
+ * 1 MiB; then, for a CPU that has got INIT, from which moment on its start counts anew. Strangers: all CPUs
+ * so far that came through the page and were not expected.
+ */
+int smp_page_get(uint8_t *page);
+void smp_page_put(void);
+void cpu_expect_start(unsigned index);
+bool cpu_has_started(unsigned index);
+unsigned smp_strangers(void);
 
 /* ---- setup of one CPU (gdt.c, idt.c) ---- */
 void cpu_init_boot(void);                /* GDT, TSS, IDT, per-CPU pointer of the boot CPU */

@@ -106,6 +106,8 @@ static void patch(uint8_t *page, const uint8_t *where, uint64_t v, size_t n)
 	memcpy(page + (where - trampoline_start), &v, n);
 }
 
+static gpa_t trampoline;                 /* while it is needed */
+
 static bool trampoline_install(gpa_t *at)
 {
 	const size_t size = (size_t)(trampoline_end - trampoline_start);
@@ -214,6 +216,45 @@ void smp_init(const struct smp_ops *ops)
 	smp_report.strangers = ap_strangers;
 	smp_report.ns = time_ns() - t0;
 }
+
+/* ---- starting one again ---- */
+int smp_page_get(uint8_t *page)
+{
+	if (!trampoline.v && !trampoline_install(&trampoline)) {
+		trampoline.v = 0;
+		return -ENOMEM;
+	}
+	*page = (uint8_t)(trampoline.v >> PAGE_SHIFT);
+	return 0;
+}
+
+void smp_page_put(void)
+{
+	if (trampoline.v)
+		phys_free(trampoline, 1);
+	trampoline.v = 0;
+}
+
+void cpu_expect_start(unsigned index)
+{
+	struct cpu *c = cpus[index];
+
+	c->fault = NULL;
+	c->expecting = false;
+	c->want_busy = false;
+	__atomic_store_n(&c->done_seq, c->call_seq, __ATOMIC_RELEASE); /* its call died with it */
+	__atomic_store_n(&c->online, false, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < ap_table_count; i++)
+		if (ap_table[i].apic_id == c->apic_id)
+			__atomic_store_n(&ap_table[i].taken, 0, __ATOMIC_RELEASE);
+}
+
+bool cpu_has_started(unsigned index)
+{
+	return __atomic_load_n(&cpus[index]->online, __ATOMIC_ACQUIRE);
+}
+
+unsigned smp_strangers(void) { return __atomic_load_n(&ap_strangers, __ATOMIC_ACQUIRE); }
 
 /* ---- asking a CPU to do something ---- */
 int cpu_start(unsigned index, void (*fn)(void *), void *arg)

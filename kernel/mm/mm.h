@@ -43,6 +43,7 @@ bool page_lookup(uint64_t va, struct page_leaf *);
 void page_walk(bool (*fn)(const struct page_leaf *, void *), void *arg);
 void page_set(void *va, gpa_t, enum page_prot); /* one 4 KiB page, and INVLPG on this CPU */
 void page_clear(void *va);
+static inline void invlpg(volatile const void *va) { __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory"); }
 
 /* ---- heap (kernel/mm/heap.c): first fit with coalescing; the boot CPU only ---- */
 void *kmalloc(size_t);

@@ -287,14 +287,12 @@ void page_walk(bool (*fn)(const struct page_leaf *, void *), void *arg)
 	walk(pml4, 3, 0, fn, arg);
 }
 
-static void invlpg(uint64_t va) { __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory"); }
-
 void page_set(void *va, gpa_t pa, enum page_prot prot)
 {
 	const uint64_t v = (uint64_t)(uintptr_t)va;
 
 	*entry_of(v, 0) = (pa.v & PTE_ADDR) | flags_of(prot);
-	invlpg(v);
+	invlpg(va);
 }
 
 void page_clear(void *va)
@@ -302,5 +300,5 @@ void page_clear(void *va)
 	const uint64_t v = (uint64_t)(uintptr_t)va;
 
 	*entry_of(v, 0) = 0;
-	invlpg(v);
+	invlpg(va);
 }

@@ -102,8 +102,9 @@ class Options:
         return self.medium or image(self.boot, self.images)
 
 
-def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict[str, int], more=()) -> list[str]:
-    """QEMU's whole command line. fds: sockets for `serial`, `qmp` and each helper. more: the vGPU models' devices."""
+def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict, more=()) -> list[str]:
+    """QEMU's whole command line. fds: a socket, or a -chardev less its id, for `serial`, `qmp` and each helper.
+    more: the vGPU models' devices."""
     machine = prof.machine
     if opts.accel == "kvm" and prof.remaps_interrupts and "kernel-irqchip" not in machine:
         machine += ",kernel-irqchip=split"
@@ -115,15 +116,18 @@ def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict[str, 
     argv += ["-smp", opts.smp or prof.smp, "-m", opts.mem or prof.mem]
     if more:  # they reach into the guest's memory
         argv += vgpu_model.ram_options(opts.mem or prof.mem)
-    argv += ["-chardev", f"socket,id=serial,fd={fds['serial']}", "-serial", "chardev:serial"]
-    argv += ["-chardev", f"socket,id=qmp,fd={fds['qmp']}", "-mon", "chardev=qmp,mode=control"]
+    argv += ["-chardev", chardev("serial", fds["serial"]), "-serial", "chardev:serial"]
+    argv += ["-chardev", chardev("qmp", fds["qmp"]), "-mon", "chardev=qmp,mode=control"]
     argv += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]
     for helper in prof.helpers:
-        argv += ["-chardev", f"socket,id={helper},fd={fds[helper]}"]
+        argv += ["-chardev", chardev(helper, fds[helper])]
     for device in prof.devices:
         argv += shlex.split(device)
     for release, options in prof.since.items():
         if as_numbers(qemu.version) >= as_numbers(release):
+            argv += shlex.split(options)
+    for release, options in prof.before.items():
+        if as_numbers(qemu.version) < as_numbers(release):
             argv += shlex.split(options)
     for device in more:
         argv += ["-device", device]
@@ -131,6 +135,13 @@ def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict[str, 
     argv += fw_cfg("opt/plumb/qemu", qemu.version, tmp)
     argv += boot_options(qemu, opts.boot, opts.images, tmp, opts.medium)
     return argv + shlex.split(opts.qemu_args)
+
+
+def chardev(name: str, end: int | str) -> str:
+    if isinstance(end, int):
+        return f"socket,id={name},fd={end}"
+    kind, comma, rest = end.partition(",")
+    return f"{kind},id={name}{comma}{rest}"
 
 
 def cpu_model(prof: Profile, accel: str) -> str:

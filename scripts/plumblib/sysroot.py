@@ -71,18 +71,19 @@ def provision(release: str) -> Path:
     root = folder(release)
     if not fault(root):
         return root
-    with _lock(release):
+    with locked(release):
         if not fault(root):  # somebody else just made it
             return root
         if root.exists():
-            _say(f"{shown(root)} {fault(root)}: making it anew")
+            say(f"{shown(root)} {fault(root)}: making it anew")
         _make(release, root)
     return root
 
 
 @contextmanager
-def _lock(release: str):
-    path = ROOT / "build" / f".sysroot-{release}.lock"
+def locked(name: str):
+    """One maker at a time of what stands under build/."""
+    path = ROOT / "build" / f".sysroot-{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as f:
         end = time.monotonic() + DEADLINE
@@ -102,12 +103,12 @@ def _make(release: str, root: Path) -> None:
         raise UsageError("QEMU 9.0 or newer is missing, and mmdebstrap, to fetch one:"
                          " apt-get install mmdebstrap   (or give QEMU=)")
     start = time.monotonic()
-    _say(f"fetching QEMU {release} from Debian {' + '.join(RELEASES[release])} into {shown(root)}")
+    say(f"fetching QEMU {release} from Debian {' + '.join(RELEASES[release])} into {shown(root)}")
     for old in root.parent.glob(f".{root.name}-*"):  # left by a killed run; we hold the lock
         shutil.rmtree(old, ignore_errors=True)
     tmp = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
-        tar = _bootstrap(release, tmp)
+        tar = fetch(RELEASES[release], PACKAGES, tmp)
         new = tmp / "root"
         new.mkdir()
         # No device nodes, no owners: the same tree whoever makes it.
@@ -126,16 +127,16 @@ def _make(release: str, root: Path) -> None:
         raise UsageError(f"could not unpack {shown(root)}: {e}") from None
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
-    _say(f"{shown(root)} made in {time.monotonic() - start:.0f} s")
+    say(f"{shown(root)} made in {time.monotonic() - start:.0f} s")
 
 
-def _bootstrap(release: str, tmp: Path) -> Path:
+def fetch(suites: tuple, names: tuple, tmp: Path) -> Path:
+    """An archive of Debian packages and all they depend on, unpacked, not configured; the last suite is preferred."""
     tar = tmp / "root.tar"
-    suites = RELEASES[release]
     mirror = host_mirror()
     argv = ["mmdebstrap", "--quiet", "--variant=extract", "--architectures=amd64", "--format=tar",
             # Nothing is configured or run in it, so an ordinary user needs no namespaces either.
-            f"--mode={'root' if os.geteuid() == 0 else 'chrootless'}", "--include=" + ",".join(PACKAGES)]
+            f"--mode={'root' if os.geteuid() == 0 else 'chrootless'}", "--include=" + ",".join(names)]
     if len(suites) > 1:
         argv.append(f'--aptopt=APT::Default-Release "{suites[-1]}"')
     argv += [suites[0], str(tar)]
@@ -146,7 +147,7 @@ def _bootstrap(release: str, tmp: Path) -> Path:
     log = tmp / "log"
     if _run(argv, log, {**os.environ, "TMPDIR": str(tmp)}):
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-3:]
-        raise UsageError("mmdebstrap could not fetch QEMU: " + " | ".join(last))
+        raise UsageError("mmdebstrap could not fetch the packages: " + " | ".join(last))
     return tar
 
 
@@ -186,7 +187,7 @@ def host_mirror() -> str | None:
     return fallback
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(f"plumb: {text}", file=sys.stderr, flush=True)
 
 

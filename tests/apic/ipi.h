@@ -13,3 +13,9 @@ void ipi_broadcasts(struct delivery *, bool logical);
 /* From this CPU to a logical destination, and due at every CPU that it names. */
 void ipi_send_logical(const struct delivery *, uint32_t dest);
 void ipi_due_logical(struct delivery *, uint32_t dest);
+
+/* Why this machine cannot be taken into xAPIC mode; NULL: it can. */
+const char *xapic_missing(void);
+/* All CPUs into xAPIC mode until the test ends, or xapic_leave(). An error if it does not work. */
+void xapic_enter(struct t *, enum apic_model);
+void xapic_leave(struct t *);

@@ -20,14 +20,40 @@ static bool xapic_closed(void)
 	       rdmsr_safe(MSR_XAPIC_DISABLE_STATUS, &status) == 0 && (status & XAPIC_DISABLED);
 }
 
-struct home { enum apic_mode mode; enum apic_model model; };
+const char *xapic_missing(void)
+{
+	if (cpu_max_apic_id() > XAPIC_ID_MAX)
+		return "APIC IDs above 254, which xAPIC mode does not have";
+	if (apic_mode == APIC_X2APIC && xapic_closed())
+		return "x2APIC mode cannot be left (IA32_XAPIC_DISABLE_STATUS=1)";
+	return NULL;
+}
+
+static struct { bool away; enum apic_mode mode; enum apic_model model; } home;
 
 static void go_home(void *arg)
 {
-	const struct home *h = arg;
+	(void)arg;
+	if (home.away)
+		apic_switch(home.mode, home.model);
+	home.away = false;
+}
 
-	if (apic_mode != h->mode || apic_xapic_model() != h->model)
-		apic_switch(h->mode, h->model);
+void xapic_enter(struct t *t, enum apic_model m)
+{
+	if (!home.away) {
+		home.mode = apic_mode;
+		home.model = apic_xapic_model();
+		home.away = true;
+		test_cleanup(t, go_home, NULL);
+	}
+	REQUIRE_OK(t, apic_switch(APIC_XAPIC, m));
+}
+
+void xapic_leave(struct t *t)
+{
+	home.away = false;
+	REQUIRE_OK(t, apic_switch(home.mode, home.model));
 }
 
 /* The logical registers, and how an xAPIC names itself in them. */
@@ -130,19 +156,14 @@ static void nobody(struct delivery *d, const char *model)
 TEST(apic, xapic_modes, "xAPIC physical, flat and cluster logical delivery, and back", NEED_NONE)
 {
 	static const char *const names[] = {[APIC_FLAT] = "flat", [APIC_CLUSTER] = "cluster"};
-	struct home *home = test_alloc(t, sizeof(*home));
 	struct delivery *d = delivery_open(t, 1);
 
-	*home = (struct home){apic_mode, apic_xapic_model()};
-	if (cpu_max_apic_id() > XAPIC_ID_MAX)
-		test_skip(t, "APIC ID %u: xAPIC mode has IDs up to 254", cpu_max_apic_id());
-	if (apic_mode == APIC_X2APIC && xapic_closed())
-		test_skip(t, "x2APIC mode cannot be left (IA32_XAPIC_DISABLE_STATUS=1)");
-	test_cleanup(t, go_home, home);
+	if (xapic_missing())
+		test_skip(t, "%s", xapic_missing());
 	for (enum apic_model m = APIC_FLAT; m <= APIC_CLUSTER; m++) {
 		bool all_named = true;
 
-		REQUIRE_OK(t, apic_switch(APIC_XAPIC, m));
+		xapic_enter(t, m);
 		for (unsigned i = 0; i < d->cpus; i++)
 			all_named &= apic_logical_id(i) != 0;
 		check_registers(t, names[m]);
@@ -155,6 +176,6 @@ TEST(apic, xapic_modes, "xAPIC physical, flat and cluster logical delivery, and 
 		if (!all_named)
 			test_note(t, "%s: not every CPU can have a logical ID, those that have one were tried", names[m]);
 	}
-	REQUIRE_OK(t, apic_switch(home->mode, home->model));
-	ipi_broadcasts(d, home->mode == APIC_X2APIC);
+	xapic_leave(t);
+	ipi_broadcasts(d, apic_mode == APIC_X2APIC);
 }

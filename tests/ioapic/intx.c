@@ -30,6 +30,7 @@ void intx_line_close(struct intx_line *l)
 	if (!l->ex->broken)
 		(void)l->ex->ops->irq_ack(l->ex, 0);
 	l->ex->ops->quiesce(l->ex);
+	(void)exerciser_use_msix(l->ex, l->was_msix);
 }
 
 /* The pin too, which a test may have opened again. */
@@ -74,6 +75,8 @@ static void start(struct t *t, struct intx_line *l)
 {
 	struct exerciser *ex = l->ex;
 
+	l->was_msix = ex->irq_is_msix;
+	(void)exerciser_use_msix(ex, false);
 	ex->ops->quiesce(ex);
 	if (ex->caps & EX_MSIX)
 		msix_enable(&ex->msix, false);

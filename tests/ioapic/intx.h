@@ -13,7 +13,7 @@ struct intx_line {
 	struct pin pin;
 	bool probed;
 	char how[96];            /* "GSI 20 by _PRT, …" */
-	bool is_open;
+	bool is_open, was_msix;
 };
 
 /*

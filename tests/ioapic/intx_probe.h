@@ -19,7 +19,7 @@ struct intx {
 	struct irq_watch watch;
 	unsigned tried;              /* pins */
 	bool signalled;              /* the device was pending while the pins were tried */
-	bool is_open;
+	bool is_open, was_msix;
 	uint16_t command;
 };
 

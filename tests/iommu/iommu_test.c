@@ -205,8 +205,8 @@ struct dma_space *dma_space_open(struct t *t, struct exerciser *ex, enum dma_mod
 	return s;
 }
 
-struct dma_space *dma_space_open_with(struct t *t, struct exerciser *ex, unsigned levels,
-				      struct dma_space *share, const char **why)
+static struct dma_space *open_translated(struct t *t, struct exerciser *ex, unsigned stage, unsigned levels,
+					 struct dma_space *share, const char **why)
 {
 	struct dma_space *s = new_space(t, ex, DMA_TRANSLATED, why);
 
@@ -218,11 +218,23 @@ struct dma_space *dma_space_open_with(struct t *t, struct exerciser *ex, unsigne
 		s->domain = share->domain;
 	} else {
 		s->domain.levels = levels;
+		s->domain.stage = stage;
 		REQUIRE_OK(t, s->iommu->ops->domain_init(&s->domain, false));
 	}
 	REQUIRE_OK(t, map_own(s));
 	switch_on(s);
 	return s;
+}
+
+struct dma_space *dma_space_open_with(struct t *t, struct exerciser *ex, unsigned levels,
+				      struct dma_space *share, const char **why)
+{
+	return open_translated(t, ex, 0, levels, share, why);
+}
+
+struct dma_space *dma_space_open_staged(struct t *t, struct exerciser *ex, unsigned stage, const char **why)
+{
+	return open_translated(t, ex, stage, 0, NULL, why);
 }
 
 /* ---- targets ---- */

@@ -70,6 +70,8 @@ void dma_space_close(struct dma_space *);
 /* The same, but for a domain of the caller's: shared with another space, or of a certain depth. */
 struct dma_space *dma_space_open_with(struct t *, struct exerciser *, unsigned levels,
 				      struct dma_space *share, const char **why);
+/* With tables of that stage (iommu_domain.stage). */
+struct dma_space *dma_space_open_staged(struct t *, struct exerciser *, unsigned stage, const char **why);
 /* For tests of being without: takes the device out of its domain, and puts it back. */
 int dma_space_detach(struct dma_space *);
 int dma_space_attach(struct dma_space *);

@@ -37,7 +37,10 @@ struct irq_source {
 	char name[48];
 };
 
-/* The next exerciser, after that one (NULL: the first), that interrupts by MSI or MSI-X. */
+/*
+ * The next exerciser, after that one (NULL: the first), that interrupts by MSI or MSI-X. One that has both comes twice,
+ * by MSI-X and then by MSI.
+ */
 struct exerciser *irq_next_exerciser(struct t *, struct exerciser *after);
 #define FOR_EACH_IRQ_EXERCISER(t, ex)                                                              \
 	for (struct exerciser *ex = irq_next_exerciser(t, NULL); ex; ex = irq_next_exerciser(t, ex))

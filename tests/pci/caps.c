@@ -149,7 +149,7 @@ TEST(pci, ari, "the ARI chain ascends and ends; a port's ARI forwarding bit is w
 					check_ari_chain(t, below, can);
 			keep_restore(k);
 			seen++;
-		} else if (!d->parent && pci_find_ext_cap(d->rid, PCI_EXT_ARI) && rid_fn(d->rid) == 0) {
+		} else if (!d->parent && pci_find_ext_cap(d->rid, PCI_EXT_ARI) && rid_devfn(d->rid) == 0) {
 			check_ari_chain(t, d, false);
 			seen++;
 		}

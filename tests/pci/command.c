@@ -129,8 +129,10 @@ static void quiesce(void *arg)
 /* PCI 3.0, 6.2.3: Interrupt Status says that the function wants to, whatever Interrupt Disable says. */
 static void check_intx(struct t *t, struct keep *k, struct exerciser *ex)
 {
+	const bool was_msix = ex->irq_is_msix;
 	int r;
 
+	(void)exerciser_use_msix(ex, false);
 	keep_command(k, ex->dev);
 	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, 0);
 	EXPECT_MSG(t, !intx_status(ex->dev), PRIRID ": Interrupt Status set at rest", RIDARG(ex->dev->rid));
@@ -148,6 +150,7 @@ static void check_intx(struct t *t, struct keep *k, struct exerciser *ex)
 			   PRIRID ": acknowledged: got Interrupt Status 1, expected 0", RIDARG(ex->dev->rid));
 	}
 	quiesce(ex);
+	(void)exerciser_use_msix(ex, was_msix);
 	keep_restore(k);
 }
 
