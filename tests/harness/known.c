@@ -96,7 +96,7 @@ static const struct known {
 	 "QEMU TCG: the ICR reads back without its destination, and takes reserved bits (seen on 10.0)", NULL},
 	{"apic.priority", ACCEL_KVM, 0, 9999,
 	 "kvm_pvm ends an interrupt as it injects it: ISR and PPR stay 0 in service (docs/kvm.md)", kvm_emulates},
-	{"ioapic.level ioapic.tmr ioapic.eoi ioapic.destinations_in_service ioapic.intx", ACCEL_KVM, 0, 9999,
+	{"ioapic.level ioapic.tmr ioapic.eoi ioapic.destinations_in_service", ACCEL_KVM, 0, 9999,
 	 "kvm_pvm ends an interrupt as it injects it: a level comes again before the guest's EOI (docs/kvm.md)", kvm_emulates},
 	{"iommu.translate iommu.scatter iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only "
 	 "iommu.write_only iommu.isolation iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous "
@@ -190,7 +190,11 @@ static const struct {
 	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
 	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd},
 	 "*, written after a read: got Accessed 1, Dirty 0 *"},
-	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
+	{{"ioapic.intx msi.intx_fallback", ACCEL_KVM, 0, 9999,
+	  "kvm_pvm ends an interrupt as it injects it: a level comes again before its device is served (docs/kvm.md)",
+	  kvm_emulates},
+	 "*INTx*"},
+	{{"ir.not_present ir.wrong_source ir.reserved_bits", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
