@@ -41,6 +41,7 @@ help:
 	@echo "make run-qemu   boot it: MACHINE= BOOT=uefi|pvh|bios SMP= MEM= ACCEL=kvm|tcg PLUMB='only=apic.*' …"
 	@echo "make lab        a KVM + VFIO + IOMMU host inside QEMU, plumb as its guest: LAB=GLOB"
 	@echo "make test       everything that CI runs"
+	@echo "make bench      plumb beside a stock Debian Linux on the same devices, as ratios"
 	@echo "scripts/plumb -h  the same and more, by hand"
 
 setup:
@@ -91,6 +92,10 @@ include tests/models/models.mk
 
 run-qemu: all
 	$(Q)scripts/plumb run
+
+bench: images
+	$(Q)scripts/plumb setup --for bench
+	$(Q)scripts/plumb bench -o $(BUILD)/bench.md -o $(BUILD)/bench.json
 
 test:
 	$(Q)scripts/plumb setup --for test

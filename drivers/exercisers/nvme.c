@@ -6,6 +6,7 @@
 #include "drivers/exercisers/nvme_regs.h"
 #include "drivers/pci/regs.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/mm.h"
 #include "kernel/time/time.h"
@@ -529,6 +530,8 @@ static int nvme_dma_start(struct exerciser *ex, const struct dma_req *req)
 			   n->shared->prp[slot], &prp1, &prp2);
 	if (r < 0)
 		return r;
+	if (SABOTAGE(nvme_32_bits))
+		prp1 = (uint32_t)prp1;
 	lba = req->dev_off / n->block_size;
 	cmd.dw[0] = (req->dir == DMA_READ ? NVME_NVM_WRITE : NVME_NVM_READ) |
 		    FIELD_PREP(NVME_CMD_CID, slot);

@@ -5,6 +5,7 @@
 #include "drivers/virtio/virtio.h"
 #include "drivers/virtio/virtio_regs.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/mm.h"
 #include "kernel/time/time.h"
@@ -377,6 +378,8 @@ static int blk_dma_start(struct exerciser *ex, const struct dma_req *req)
 	b->shared->status[slot] = 0xff;
 	seg[0] = (struct virtq_seg){shared_pa(b, &b->shared->header[slot]), sizeof(struct blk_header)};
 	seg[1] = (struct virtq_seg){req->addr.v, (uint32_t)req->len};
+	if (SABOTAGE(blk_short_transfer) && req->len > PAGE_SIZE)
+		seg[1].len -= VIRTIO_BLK_SECTOR;
 	seg[2] = (struct virtq_seg){shared_pa(b, &b->shared->status[slot]), 1};
 	b->tag[slot] = req->tag;
 	b->stuck = deadline_in(STUCK_AFTER);

@@ -3,6 +3,7 @@
 #include "drivers/iommu/iommu.h"
 
 #include "drivers/iommu/amdvi/amdvi.h"
+#include "drivers/iommu/virtio/viommu.h"
 #include "drivers/iommu/vtd/vtd.h"
 #include "kernel/acpi/acpi.h"
 #include "kernel/lib/err.h"
@@ -46,51 +47,19 @@ void iommu_init(void)
 						     .segment = u->segment,
 						     .table = u});
 	}
-}
+	for (uint32_t i = 0; acpi.has_viot && i < acpi.viot.unit_count; i++) {
+		const struct viot_unit *u = &acpi.viot.unit[i];
 
-/* ---- DMAR device scopes (VT-d 4.1, 8.3.1) ---- */
-
-bool dmar_scope_rid(const struct dmar_scope *s, uint16_t segment, pci_rid_t *out)
-{
-	const uint32_t seg = (uint32_t)segment << 16;
-	unsigned bus = s->start_bus;
-
-	/* Each step but the last is a bridge, whose secondary bus the next step is on. */
-	for (unsigned i = 0; i < s->path_len; i++) {
-		const pci_rid_t rid = {seg | pci_rid(bus, s->path[i].dev, s->path[i].fn).v};
-		const struct pci_dev *d;
-
-		if (i + 1u == s->path_len) {
-			*out = rid;
-			return true;
-		}
-		d = pci_find(rid);
-		if (!d || !d->is_bridge)
-			return false;
-		bus = d->secondary;
+		add(&viommu_ops, &(struct iommu_desc){.vendor = IOMMU_VIRTIO,
+						      .regs = gpa(u->base),
+						      .segment = u->segment,
+						      .table = u});
 	}
-	return false;
+	if ((!acpi.has_viot || acpi.viot.unit_count == 0) && viommu_nth(0))
+		add(&viommu_ops, &(struct iommu_desc){.vendor = IOMMU_VIRTIO});
 }
 
-/*
- * A scope names an endpoint, or a bridge and all behind it. What stands behind a PCIe-to-PCI bridge is
- * seen under the bridge's ID, so its ancestors are looked at in the same way.
- */
-static bool scope_holds(const struct dmar_scope *s, uint16_t segment, const struct pci_dev *dev)
-{
-	pci_rid_t rid;
-
-	if ((s->type != DMAR_SCOPE_ENDPOINT && s->type != DMAR_SCOPE_BRIDGE) ||
-	    !dmar_scope_rid(s, segment, &rid))
-		return false;
-	if (rid.v == dev->rid.v || rid.v == pci_requester_id(dev).v)
-		return true;
-	for (const struct pci_dev *d = dev->parent; d; d = d->parent) {
-		if (s->type == DMAR_SCOPE_BRIDGE && d->rid.v == rid.v)
-			return true;
-	}
-	return false;
-}
+/* ---- which unit ---- */
 
 struct iommu *iommu_of(const struct pci_dev *dev)
 {
@@ -101,12 +70,12 @@ struct iommu *iommu_of(const struct pci_dev *dev)
 
 		if (iommus[i].desc.vendor == IOMMU_AMDVI && amdvi_covers(&iommus[i], dev))
 			return &iommus[i];
+		if (iommus[i].desc.vendor == IOMMU_VIRTIO && viommu_covers(&iommus[i], dev))
+			return &iommus[i];
 		if (iommus[i].desc.vendor != IOMMU_VTD || u->segment != rid_seg(dev->rid))
 			continue;
-		for (uint32_t k = 0; k < u->scope_count; k++) {
-			if (scope_holds(&u->scope[k], u->segment, dev))
-				return &iommus[i];
-		}
+		if (dmar_unit_names(u, dev))
+			return &iommus[i];
 		if (u->include_pci_all)
 			rest = &iommus[i];
 	}

@@ -29,6 +29,7 @@ struct iommu_fault {
 	pci_rid_t rid;
 	iova_t iova;                     /* page aligned where the unit gives no more */
 	bool write, interrupt, overflow, has_pasid;
+	bool no_direction;               /* the unit does not say whether it was a write (virtio-iommu) */
 	uint32_t pasid;
 	uint32_t ir_index;               /* as the message has it; IR_INDEX_UNKNOWN */
 	enum iommu_reason reason;
@@ -44,18 +45,24 @@ struct iommu_desc {                      /* from DMAR, IVRS or VIOT */
 	gpa_t regs;
 	size_t regs_size;
 	uint16_t segment;
-	const void *table;               /* VT-d: struct dmar_unit; AMD-Vi: struct ivrs_unit */
+	const void *table;               /* VT-d: struct dmar_unit; AMD-Vi: ivrs_unit; virtio: viot_unit */
 };
 
 struct iommu_caps {
 	bool translation, interrupt_remapping, eim, posted, caching_mode, passthrough, coherent,
 		queued_invalidation, page_2m, page_1g, scalable, snoop_control;
+	/* VT-d: scalable is the mode the unit is in; its stages, and whether devices may keep translations. */
+	bool first_stage, second_stage, device_tlb;
+	bool canonical;                  /* addresses have a sign: tables reach half as far up from 0 */
+	bool no_write_only;              /* what can be written can be read */
+	unsigned pasid_bits;             /* of requests with a PASID; 0: there are none */
 	bool ir_by_source;               /* each source has a table: no compatibility format, nobody else's entry */
 	uint64_t page_sizes;             /* of leaves, ORed, those between 4 KiB, 2 MiB and 1 GiB too */
 	unsigned levels;                 /* bit n: n-level tables (1 to 6) */
 	unsigned iova_bits, domains_log2, fault_records;
 	unsigned ir_entries;             /* an index from here on is out of range */
-	uint64_t raw[2];                 /* VT-d: CAP, ECAP; AMD-Vi: extended features, capability header */
+	/* VT-d: CAP, ECAP; AMD-Vi: extended features, capability header; virtio: features, page_size_mask */
+	uint64_t raw[2];
 	char text[160];                  /* for # env: "VT-d 1.0 at fed90000 CAP=… ECAP=… …" */
 };
 
@@ -64,11 +71,15 @@ struct iommu_domain {
 	struct iommu *iommu;
 	uint16_t id;
 	bool passthrough;
+	unsigned stage;                  /* of tables: 1, 2; 0 before domain_init(): the unit's choice */
 	unsigned levels, attached;
 	void *priv;                      /* the unit's page tables */
 	uint64_t table_pages;            /* for leak checks */
 };
 struct sync_range { iova_t iova; size_t size; bool leaf_only; }; /* NULL: the whole domain */
+
+/* Addresses of a device that are not the tables' to translate. messages: what it writes there is an interrupt. */
+struct iommu_region { uint64_t first, last; bool messages; };
 
 struct iommu_leaf { gpa_t pa; uint64_t size; uint32_t prot; }; /* pa: of the address that was asked for */
 
@@ -78,6 +89,11 @@ struct iommu_ops {
 	/* Translation. Devices without a domain are blocked once it is on. */
 	int (*enable)(struct iommu *);
 	void (*disable)(struct iommu *);
+	/*
+	 * Off by a reset of the unit alone, as a new driver would find it: nobody is detached before. enable()
+	 * brings back what is attached. NULL: the unit has no reset of its own.
+	 */
+	int (*reset)(struct iommu *);
 	int (*domain_init)(struct iommu_domain *, bool passthrough); /* -EOPNOTSUPP */
 	void (*domain_fini)(struct iommu_domain *);
 	/* rid is a requester ID. attach and detach include the invalidations they need. */
@@ -85,12 +101,17 @@ struct iommu_ops {
 	int (*detach)(struct iommu_domain *, pci_rid_t);
 	/*
 	 * Page aligned. size any multiple of a page; the largest leaves allowed by page_max (0: any) are
-	 * used, of the sizes between 4 KiB, 2 MiB and 1 GiB only where page_max is such a one.
+	 * used, of the sizes between 4 KiB, 2 MiB and 1 GiB only where page_max is such a one. -EPERM: the unit
+	 * has reserved some of it (reserved()).
 	 */
 	int (*map)(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot, size_t page_max);
 	int (*unmap)(struct iommu_domain *, iova_t, size_t);
 	/* What the tables in memory say, as the unit would read them. -ENOENT, -ERANGE. */
 	int (*lookup)(const struct iommu_domain *, iova_t, struct iommu_leaf *);
+	/* Whether the unit has used the leaf, and written through it. NULL or -EOPNOTSUPP: it does not tell. */
+	int (*used)(const struct iommu_domain *, iova_t, bool *accessed, bool *dirty);
+	/* The nth region that the unit itself reserves for a function. -ENOENT: no more. NULL: it has no way to say. */
+	int (*reserved)(struct iommu *, pci_rid_t, unsigned nth, struct iommu_region *);
 	int (*sync)(struct iommu_domain *, const struct sync_range *, struct deadline);
 	int (*sync_all)(struct iommu *, struct deadline); /* every domain's translations */
 	/* Interrupts. ir_enable with eim only where caps.eim. */
@@ -101,6 +122,8 @@ struct iommu_ops {
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
 	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
 	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+	/* The entry with the k-th of its reserved fields set, and invalidates; irq_update() mends it. -ERANGE: so many. */
+	int (*irq_reserved)(struct iommu *, int index, unsigned k);
 	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */
 	/* The message that names entry index, allocated or not. -ERANGE: no message can. */
 	int (*irq_message)(struct iommu *, int index, struct msi_msg *);
@@ -117,6 +140,17 @@ struct iommu_ops {
 	int (*queue_waits)(struct iommu *, gpa_t words, unsigned n, uint32_t first);
 	/* A command of a kind that there is not. -EIO: refused, and the queue works again; 0: it was taken. */
 	int (*queue_bad)(struct iommu *);
+	/*
+	 * Invalidations by queue, as it is where there is one, or by register. Only while neither translating
+	 * nor remapping. -EOPNOTSUPP: not by register.
+	 */
+	int (*queue_use)(struct iommu *, bool);
+	/*
+	 * Makes the entries of a requester that is attached wrong in the n-th way, and invalidates what was
+	 * cached: its requests are then to be blocked for that reason. Detach and attach mend it. In words; NULL:
+	 * there is no n-th way.
+	 */
+	const char *(*spoil)(struct iommu *, pci_rid_t, unsigned n, enum iommu_reason *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 
@@ -133,13 +167,24 @@ struct iommu {
 };
 extern struct iommu iommus[IOMMU_MAX];
 extern unsigned iommu_count;
-/* From the ACPI tables; brings every unit to a known state: translation and remapping off. */
+/*
+ * From the ACPI tables; brings every unit to a known state: translation and remapping off. A virtio-iommu that
+ * no VIOT names is a unit too, one that says what is missing: nothing else tells whom it serves.
+ */
 void iommu_init(void);
 struct iommu *iommu_of(const struct pci_dev *);  /* the unit in front of a function; NULL: none */
 struct iommu *iommu_of_ioapic(uint8_t ioapic_id, pci_rid_t *source); /* and the source ID it uses */
 /* The function that a DMAR device scope names, by its path of bridges. False: a bridge is not there. */
 struct dmar_scope;
 bool dmar_scope_rid(const struct dmar_scope *, uint16_t segment, pci_rid_t *);
+/* A scope of the unit's holds the function; INCLUDE_PCI_ALL aside, which takes what no other unit names. */
+struct dmar_unit;
+bool dmar_unit_names(const struct dmar_unit *, const struct pci_dev *);
+/* The RMRR of that number is for a function that its unit sees as rid. */
+struct dmar;
+bool dmar_reserved_for(const struct dmar *, unsigned rmrr, pci_rid_t rid);
+/* ATSR (8.5): translation requests of the function reach its unit. Integrated ones' always do. */
+bool dmar_ats_allowed(const struct dmar *, const struct pci_dev *);
 
 /* ---- conveniences over ops, shared by tests and drivers ---- */
 int iommu_map(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot);

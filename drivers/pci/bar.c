@@ -151,6 +151,11 @@ volatile void *pci_bar_map(struct pci_dev *d, unsigned bar)
 	return mmio_map(gpa(b->base), b->size);
 }
 
+bool pci_decodes_memory(const struct pci_dev *d)
+{
+	return pci_r16(d->rid, PCI_COMMAND) & PCI_COMMAND_MEMORY;
+}
+
 void pci_set_command(struct pci_dev *d, uint16_t set, uint16_t clear)
 {
 	const uint16_t forwarded = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;

@@ -54,6 +54,15 @@ int msix_open(struct pci_dev *dev, struct msix *m)
 	return m->table && m->pba ? 0 : -ENXIO;
 }
 
+bool msix_table_at(const struct pci_dev *dev, unsigned *bar, uint64_t *offset)
+{
+	const uint32_t at = dev->cap_msix ? pci_r32(dev->rid, dev->cap_msix + MSIX_TABLE) : 0;
+
+	*bar = FIELD_GET(MSIX_BIR, at);
+	*offset = at & MSIX_OFFSET;
+	return dev->cap_msix;
+}
+
 void msix_close(struct msix *m)
 {
 	m->table = m->pba = NULL;

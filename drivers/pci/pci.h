@@ -87,6 +87,13 @@ const char *pci_check_caps(pci_rid_t, unsigned *at);
 #define PCI_CAP_PCIE 0x10
 #define PCI_CAP_MSIX 0x11
 #define PCI_CAP_AF   0x13
+#define PCI_EXT_CAP_ATS 0x0f
+
+/* ---- ATS (ats.c) ---- */
+/* Invalidations that the function takes at once, 1 to 32; 0: it has no ATS. */
+unsigned pci_ats_depth(pci_rid_t);
+bool pci_ats_enable(pci_rid_t, bool on); /* false: it did not take it */
+bool pci_ats_enabled(pci_rid_t);
 
 /* ---- BARs (bar.c) ---- */
 /* Sizes all BARs with decoding off and puts everything back. */
@@ -100,6 +107,7 @@ void pci_assign_resources(void);
 bool pci_bar_place(const struct pci_dev *, unsigned bar, bool high, uint64_t *base);
 /* The BAR mapped (uncached), memory decoding on. NULL: absent, I/O, unassigned, or no room. */
 volatile void *pci_bar_map(struct pci_dev *, unsigned bar);
+bool pci_decodes_memory(const struct pci_dev *);          /* as its command register stands */
 /* Sets, then clears bits of the command register; what is set is opened in the bridges above too. */
 void pci_set_command(struct pci_dev *, uint16_t set, uint16_t clear);
 /* What a bridge forwards downwards, both ends included. False: no bridge, or that window is closed. */
@@ -141,6 +149,8 @@ struct msix {
 	volatile uint8_t *table, *pba;
 };
 int msix_open(struct pci_dev *, struct msix *);               /* -ENOENT, -ENXIO: table not in a BAR */
+/* Where its table is, by the capability alone: a BAR and bytes into it. False: no MSI-X. */
+bool msix_table_at(const struct pci_dev *, unsigned *bar, uint64_t *offset);
 void msix_close(struct msix *);
 int msix_program(struct msix *, unsigned index, const struct msi_msg *); /* leaves the mask bit */
 void msix_mask(struct msix *, unsigned index, bool masked);

@@ -28,6 +28,7 @@ class Profile:
     accel: list = field(default_factory=lambda: list(ACCELS))    # accelerators it can run under
     devices: list = field(default_factory=list)   # QEMU options, one string each: "-device edu,addr=05.0"
     since: dict = field(default_factory=dict)     # QEMU release -> options that it and newer ones need
+    before: dict = field(default_factory=dict)    # … that older ones need
     helpers: list = field(default_factory=list)   # what the runner must provide (HELPERS)
     vgpu: list = field(default_factory=list)      # vGPU models, each "KIND[:BREAK,…] id=…,bus=…,addr=…" (vgpu_model.py)
     needs_qemu: str = "9.0"          # 9.0: the first whose TCG has x2APIC

@@ -126,6 +126,9 @@ def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict, more
     for release, options in prof.since.items():
         if as_numbers(qemu.version) >= as_numbers(release):
             argv += shlex.split(options)
+    for release, options in prof.before.items():
+        if as_numbers(qemu.version) < as_numbers(release):
+            argv += shlex.split(options)
     for device in more:
         argv += ["-device", device]
     argv += fw_cfg("opt/plumb/cmdline", opts.cmdline, tmp)

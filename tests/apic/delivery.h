@@ -16,7 +16,7 @@
  * The counts go on from delivery_open() to delivery_finish(), over all steps of a test: an
  * interrupt that comes late is found by a later step, not swallowed between two.
  */
-#define DELIVERY_VECTORS 48
+#define DELIVERY_VECTORS 64
 #define DELIVERY_STRAYS  16
 
 struct delivery {

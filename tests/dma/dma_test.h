@@ -11,7 +11,11 @@ enum stage_mode {
 	STAGE_OFF,          /* the IOMMU is off, absent, or not in the device's way */
 	STAGE_PASSTHROUGH,  /* on, and this device's addresses are guest physical */
 	STAGE_4K,           /* on, with a table of 4 KiB pages */
+	STAGE_STRICT,       /* … each transfer is mapped before, unmapped and synchronised after it */
+	STAGE_DEFERRED,     /* … unmapped after it, and synchronised once for many */
+	STAGE_SCATTERED,    /* … of 4 KiB pages, no two neighbours of which are neighbours in memory */
 	STAGE_2M,           /* … of 2 MiB pages */
+	STAGE_1G,           /* … of 1 GiB pages */
 	STAGE_MODES
 };
 
@@ -24,6 +28,7 @@ struct dma_stage {
 	enum stage_mode mode;
 	struct dma_buf buf;
 	iova_t far;                      /* where the tables put the buffer */
+	unsigned stale;                  /* STAGE_DEFERRED: unmapped since the last sync */
 };
 
 /*
@@ -40,9 +45,24 @@ void dma_stage_close(struct dma_stage *);
  * quiet meanwhile. false: reported as a check that did not hold.
  */
 bool dma_stage_enter(struct dma_stage *, enum stage_mode);
-/* The address that the device puts on the bus for an offset in the buffer, in the mode it is in. */
+/* The address that the device puts on the bus for an offset, and where those bytes are in memory. */
 iova_t dma_stage_addr(const struct dma_stage *, size_t off);
-/* "none", "bypass", "off", "passthrough", "translate", "translate-2m" */
+void *dma_stage_va(const struct dma_stage *, size_t off);
+/*
+ * What a driver does before and after each transfer where mappings do not stay: nothing but in
+ * STAGE_STRICT and STAGE_DEFERRED. No two transfers at a time in one page, and no page again within the
+ * next DMA_STAGE_BATCH transfers: it may still be cached. What lies before DMA_STAGE_FIRST stays mapped,
+ * so that the tables do not come and go with every page: a driver has other mappings beside.
+ */
+#define DMA_STAGE_BATCH 64u
+#define DMA_STAGE_FIRST PAGE_SIZE
+int dma_stage_map(struct dma_stage *, size_t off, size_t len);
+int dma_stage_unmap(struct dma_stage *, size_t off, size_t len);
+static inline bool dma_stage_remaps(const struct dma_stage *s)
+{
+	return s->mode == STAGE_STRICT || s->mode == STAGE_DEFERRED;
+}
+/* "none", "bypass", "off", "passthrough", "translate", "strict", … "translate-1g" */
 const char *dma_stage_name(const struct dma_stage *, enum stage_mode);
 
 /* ---- patterns ---- */

@@ -46,6 +46,15 @@ static bool qemu_vtd(void)
 	return iommu_count && iommus[0].desc.vendor == IOMMU_VTD && host && host->subvendor == 0x1af4;
 }
 
+/* QEMU's virtio-iommu, by the subsystem ID that it gives all its devices. */
+static bool qemu_viommu(void)
+{
+	FOR_EACH_PCI(d)
+		if (d->vendor == 0x1af4 && d->device == 0x1057 && d->subdevice == 0x1100)
+			return true;
+	return false;
+}
+
 static bool qemu_amdvi_beyond_bus_0(void)
 {
 	for (unsigned i = 0; i < exerciser_count; i++)
@@ -88,6 +97,9 @@ static const struct known {
 	{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
 	 "QEMU intel-iommu: vtd_interrupt_remap_msi() lets compatibility format pass whatever CFIS and EIME (10.0, 11.1)",
 	 qemu_vtd},
+	{"iommu.reset", ACCEL_UNKNOWN, 1000, 9999,
+	 "QEMU virtio-iommu: its state is reset with the machine only, not by the driver (device_reset_exit(); 10.0, 11.1)",
+	 qemu_viommu},
 	{"selftest.known", ACCEL_UNKNOWN, 0, 9999, "selftest: a bug that is always there", NULL},
 };
 
@@ -125,10 +137,14 @@ static const struct {
 	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IntTabLen is not looked at; what it let through arrived late", qemu_amdvi},
 	 "*interrupt 0: too often:*"},
-	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
+	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
 	  qemu_amdvi},
 	 "*fault: got none recorded*"},
+	{{"ir.reserved_bits", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: of an entry's reserved fields only IntType is looked at (amdvi_int_remap_*(); 10.0, 11.1)",
+	  qemu_amdvi},
+	 "*reserved field 1 set: stray:*"},
 	{{"ir.ioapic", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a remapped level arrives as an edge, so its EOI is not broadcast (amdvi_int_remap_*() leave "
 	  "trigger_mode 0; seen on 10.0 and 11.1)", qemu_amdvi},
@@ -151,16 +167,28 @@ static const struct {
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
+	{{"iommu.scalable", ACCEL_UNKNOWN, 1000, 9999,
+	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
+	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd},
+	 "*, written after a read: got Accessed 1, Dirty 0 *"},
 	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event iommu.stale iommu.bridge_alias", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},
+	{{"iommu.edges", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU virtio-iommu: virtio_iommu_translate() looks up two bytes, the last one before a mapping finds it (10.0, 11.1)",
+	  qemu_viommu},
+	 "*the byte before*"},
+	{{"iommu.no_domain iommu.bridge_alias", ACCEL_UNKNOWN, 1000, 9999,
+	  "QEMU virtio-iommu: the fault of an endpoint without a domain has reason UNKNOWN, not DOMAIN (10.0, 11.1)",
+	  qemu_viommu},
+	 "*got other*"},
 	{{"pci.requester_ids", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: a DMA fault is not logged (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*fault*"},

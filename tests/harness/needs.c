@@ -21,7 +21,7 @@ static const char *unit_with(bool (*ok)(const struct iommu *), uint32_t caps, co
 	if (!some)
 		return lacks;
 	if (!works)
-		return "the IOMMU stopped answering (the # env note says how)";
+		return "the IOMMU is not used: it stopped answering, or lacks something (the # env note says what)";
 	FOR_EACH_EXERCISER(NULL, ex, caps) {
 		const struct iommu *u = iommu_of(ex->dev);
 
@@ -42,6 +42,13 @@ static const char *lacks_ir(void)
 	default:
 		return "no interrupt remapping (ECAP.IR=0)";
 	}
+}
+
+static const char *lacks_translation(void)
+{
+	if (iommu_count && iommus[0].desc.vendor == IOMMU_VIRTIO)
+		return "no MAP_UNMAP (feature bit 2), no BYPASS_CONFIG (6) or no pages of 4 KiB (page_size_mask)";
+	return "no unit translates with tables we can write";
 }
 
 static const char *lacks_wide(void)
@@ -78,7 +85,7 @@ const char *need_missing(enum test_need need)
 	case NEED_IOMMU:
 		return unit_with(any_unit, 0, "no IOMMU that answers", NULL);
 	case NEED_IOMMU_TRANSLATION:
-		return unit_with(translates, EX_DMA_WRITE, "no unit translates with tables we can write",
+		return unit_with(translates, EX_DMA_WRITE, lacks_translation(),
 				 "no device under test that does DMA behind the IOMMU");
 	case NEED_IR:
 		return unit_with(remaps, EX_IRQ, lacks_ir(),

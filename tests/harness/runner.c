@@ -147,6 +147,23 @@ static bool ap_faults(void)
 	return any;
 }
 
+/* A unit that gave up under a test is not asked any more; whoever reads the SKIPs after it wants to know why. */
+static unsigned dead_iommus(struct t *t, unsigned before)
+{
+	unsigned dead = 0;
+
+	for (unsigned i = 0; i < iommu_count; i++) {
+		if (!iommus[i].broken)
+			continue;
+		dead |= BIT(i);
+		if (t && !(before & BIT(i)))
+			test_finding(t, "PLB080", "the unit, or the hypervisor behind it, lost a command or a request",
+				     "its registers stand in the log above; the tests after this one skip it",
+				     iommus[i].broken, "IOMMU %u (%s) stopped answering", i, iommus[i].caps.text);
+	}
+	return dead;
+}
+
 static void cleanups(struct t *t)
 {
 	while (t->cleanup_count) {
@@ -182,9 +199,11 @@ static void body(struct t *t)
 	}
 	irq_enable();
 	cleanups(t);
+	units_check(t);
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
 		t->outcome = OUT_ERROR;
-	if (t->outcome == OUT_PASS && t->failures)
+	/* A skip says that there was nothing to see, and takes back nothing that was seen. */
+	if ((t->outcome == OUT_PASS || t->outcome == OUT_SKIP) && t->failures)
 		t->outcome = OUT_FAIL;
 }
 
@@ -235,6 +254,7 @@ static void report(struct t *t)
 static void run_one(const struct test *x, unsigned number)
 {
 	static struct t t;               /* survives the longjmp out of a test */
+	const unsigned dead = dead_iommus(NULL, 0);
 	uint64_t t0;
 
 	t = (struct t){.test = x, .number = number};
@@ -242,6 +262,7 @@ static void run_one(const struct test *x, unsigned number)
 	current = &t;
 	t0 = time_ns();
 	body(&t);
+	(void)dead_iommus(&t, dead);
 	current = NULL;
 	log_line("# took %u us=%llu", number, (unsigned long long)((time_ns() - t0) / 1000));
 	report(&t);

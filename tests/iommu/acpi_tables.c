@@ -176,12 +176,14 @@ static bool listed(const char *sig)
 	return false;
 }
 
-TEST(iommu, tables, "DMAR or IVRS is well-formed, names what exists, and agrees with the registers", NEED_ACPI)
+TEST(iommu, tables, "DMAR, IVRS or VIOT is well-formed, names what exists, and agrees with the registers", NEED_ACPI)
 {
 	if (listed("DMAR"))
 		check_dmar(t);
 	if (listed("IVRS"))
 		iommu_check_ivrs(t);
-	if (!listed("DMAR") && !listed("IVRS"))
+	if (listed("VIOT"))
+		iommu_check_viot(t);
+	if (!listed("DMAR") && !listed("IVRS") && !listed("VIOT") && iommu_check_orphan(t))
 		test_skip(t, "no IOMMU (no DMAR, IVRS or VIOT table)");
 }

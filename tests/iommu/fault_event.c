@@ -28,12 +28,18 @@ static void off(void *arg)
 		b->u->ops->fault_irq(b->u, NULL, &why);
 }
 
+/* Short, where the device can: a unit may record every word of a transfer. */
+static size_t length(const struct bench *b, unsigned i)
+{
+	return dma_len(b->s[i]->ex, 4);
+}
+
 /* A blocked write by device i to its n-th page. */
 static iova_t provoke(struct bench *b, unsigned i, unsigned n)
 {
 	const iova_t at = iova(b->g[i]->iova.v + n * PAGE_SIZE);
 
-	dma_try(b->s[i], DMA_WRITE, at, dma_len(b->s[i]->ex, 512));
+	dma_try(b->s[i], DMA_WRITE, at, length(b, i));
 	return at;
 }
 
@@ -54,14 +60,15 @@ static void aim(struct bench *b, unsigned cpu)
 
 static bool take(struct bench *b, unsigned i, iova_t at, bool overflow, const char *what)
 {
-	const size_t len = dma_len(b->s[i]->ex, 512);
+	const size_t len = length(b, i);
 	struct iommu_fault f;
 
 	if (iommu_fault_wait(b->u, &f, MS(100)) < 0)
 		return EXPECT_MSG(b->t, false, "%s %s: fault: got none recorded, expected one", b->s[i]->name, what);
 	EXPECT_MSG(b->t, f.rid.v == b->s[i]->ex->rid.v, "%s: fault's source: got " PRIRID ", expected " PRIRID, what,
 		   RIDARG(f.rid), RIDARG(b->s[i]->ex->rid));
-	EXPECT_MSG(b->t, f.iova.v >= align_down(at.v, PAGE_SIZE) && f.iova.v < at.v + len && f.write,
+	EXPECT_MSG(b->t,
+		   f.iova.v >= align_down(at.v, PAGE_SIZE) && f.iova.v < at.v + len && (f.write || f.no_direction),
 		   "%s: fault's address and direction: got %s at %llx, expected write at %llx", what,
 		   f.write ? "write" : "read", (unsigned long long)f.iova.v, (unsigned long long)at.v);
 	return EXPECT_MSG(b->t, f.overflow == overflow, "%s: fault: got overflow=%u, expected %u", what, f.overflow,
@@ -153,27 +160,33 @@ static void order(struct bench *b)
 	const char *why;
 	struct iommu_fault f;
 	pci_rid_t last = {0};
-	unsigned k = 0;
+	unsigned k = 0, all = 0;
 
 	if (n < 2) {
 		test_note(b->t, "%u fault records, %u devices: no order to be seen", b->u->caps.fault_records, b->devices);
 		return;
 	}
-	settle(b);
-	EXPECT_OK(b->t, b->u->ops->fault_irq(b->u, NULL, &why));
+	if (b->d) {
+		settle(b);
+		EXPECT_OK(b->t, b->u->ops->fault_irq(b->u, NULL, &why));
+	}
 	for (unsigned i = 0; i < n; i++)
 		provoke(b, i, i);
 	/* One transfer may be several faults; each device is another source. */
-	for (unsigned i = 0; i < 200 && iommu_fault_wait(b->u, &f, MS(10)) == 0; i++) {
-		if (i > 0 && f.rid.v == last.v)
+	for (; all < 200 && iommu_fault_wait(b->u, &f, MS(10)) == 0; all++) {
+		if (all > 0 && f.rid.v == last.v)
 			continue;
 		last = f.rid;
 		EXPECT_MSG(b->t, k < n && f.rid.v == b->s[k]->ex->rid.v, "in order: source %u: got " PRIRID, k, RIDARG(f.rid));
 		k++;
 	}
-	EXPECT_MSG(b->t, k == n, "in order: fault: got those of %u devices, expected %u", k, n);
+	if (k < n && all >= b->u->caps.fault_records)
+		test_note(b->t, "one transfer fills all %u fault records: no order to be seen", b->u->caps.fault_records);
+	else
+		EXPECT_MSG(b->t, k == n, "in order: fault: got those of %u devices, expected %u", k, n);
 	rest(b);
-	aim(b, b->cpu);
+	if (b->d)
+		aim(b, b->cpu);
 }
 
 /* One more than there are records for: told with those that are there; once cleared, as new. */
@@ -229,12 +242,17 @@ TEST(iommu, fault_event, "a fault interrupts, records are in order, overflow is 
 	}
 	if (b->devices == 0)
 		test_skip(t, "no device under test that writes known bytes behind an IOMMU: %s", why);
-	if (!b->u->ops->fault_irq)
-		test_skip(t, "the unit has no interrupt of its own that we know");
+	if (b->u->ops->fault_irq(b->u, NULL, &why) == -EOPNOTSUPP) {
+		for (unsigned i = 0; i < b->devices; i++)
+			REQUIRE_OK(t, dma_load(b->s[i], 40 + i, length(b, i)));
+		rest(b);
+		order(b);
+		test_skip(t, "%s; the records were looked at", why);
+	}
 	b->d = delivery_open(t, 1);
 	test_cleanup(t, off, b);
 	for (unsigned i = 0; i < b->devices; i++)
-		REQUIRE_OK(t, dma_load(b->s[i], 40 + i, dma_len(b->s[i]->ex, 512)));
+		REQUIRE_OK(t, dma_load(b->s[i], 40 + i, length(b, i)));
 	rest(b);
 	b->seen = test_alloc(t, b->d->cpus * sizeof(*b->seen));
 	if (interrupts(b)) {

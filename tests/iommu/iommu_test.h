@@ -70,6 +70,8 @@ void dma_space_close(struct dma_space *);
 /* The same, but for a domain of the caller's: shared with another space, or of a certain depth. */
 struct dma_space *dma_space_open_with(struct t *, struct exerciser *, unsigned levels,
 				      struct dma_space *share, const char **why);
+/* With tables of that stage (iommu_domain.stage). */
+struct dma_space *dma_space_open_staged(struct t *, struct exerciser *, unsigned stage, const char **why);
 /* For tests of being without: takes the device out of its domain, and puts it back. */
 int dma_space_detach(struct dma_space *);
 int dma_space_attach(struct dma_space *);
@@ -151,5 +153,8 @@ bool dma_expect_no_fault(struct dma_space *, const char *what);
 
 /* iommu.tables, the part for AMD-Vi (acpi_ivrs.c) */
 void iommu_check_ivrs(struct t *);
+/* … and for virtio-iommu (acpi_viot.c); and one that no VIOT names: false, with a finding */
+void iommu_check_viot(struct t *);
+bool iommu_check_orphan(struct t *);
 /* The finding that DMA goes past a unit that is on (bypass.c). */
 void iommu_tell_bypass(const struct dma_space *);

@@ -317,7 +317,7 @@ static void map_step(struct world *w, unsigned h)
 			pa = w->pool.pa.v + (at & (MIB2 - 1));
 	}
 	if (w->model[h]->count + MIN(size / PAGE_SIZE, 512) <= LEAVES)
-		map(w, h, at, pa, size, 1 + random_below(&w->rnd, 3), page_max);
+		map(w, h, at, pa, size, (1 + random_below(&w->rnd, 3)) | (w->u->caps.no_write_only ? IOMMU_R : 0), page_max);
 }
 
 static void unmap_step(struct world *w, unsigned h)
@@ -516,7 +516,7 @@ TEST_FULL(iommu, random, 0, 30000, "random maps, unmaps, syncs, moves and DMA in
 
 	t0 = tsc_read();
 	open_all(w, ex);
-	w->bits = MIN(12 + 9 * w->s[0]->domain.levels, w->u->caps.iova_bits);
+	w->bits = MIN(12 + 9 * w->s[0]->domain.levels - w->u->caps.canonical, w->u->caps.iova_bits);
 	w->giga = dma_far(w->s[0], DMA_FAR_BITS) + 2 * GIB;
 	w->window[0] = w->giga - GIB - WINDOW / 2;
 	w->window[1] = (w->bits >= 48 ? dma_far(w->s[0], 48) + GIB : w->giga + 5 * GIB) - WINDOW / 2;

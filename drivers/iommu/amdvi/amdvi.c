@@ -6,9 +6,11 @@
 
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/log/log.h"
 
+#define GIVE_UP_NS  MS(50)
 #define LIMBO_MAX   32u                /* tables kept for a page-selective sync before we ask for more */
 #define BITS_WANTED 48u                /* of input: what a domain gets where its user does not say */
 
@@ -38,6 +40,20 @@ static void amdvi_dump(struct iommu *iommu)
 		 (unsigned long long)v->control);
 }
 
+/* What has stopped answering must not go on blocking devices and interrupts: off, if it still can. */
+static void give_up(struct amdvi *v)
+{
+	const uint64_t running = STATUS_CMDBUFRUN | STATUS_EVENTLOGRUN;
+
+	v->control &= ~(CONTROL_IOMMUEN | CONTROL_CMDBUFEN | CONTROL_EVENTLOGEN | CONTROL_EVENTINTEN);
+	amdvi_w64(v, CONTROL, v->control);
+	if (!WAIT_FOR(!(amdvi_r64(v, STATUS) & running), GIVE_UP_NS))
+		log_line("# note iommu %08llx cannot be switched off: devices behind it may be cut off",
+			 (unsigned long long)v->iommu->desc.regs.v);
+	v->running = false;
+	v->iommu->translating = v->iommu->remapping = v->iommu->remapping_eim = false;
+}
+
 int amdvi_fail(struct amdvi *v, const char *why)
 {
 	if (!v->iommu->broken) {
@@ -45,6 +61,7 @@ int amdvi_fail(struct amdvi *v, const char *why)
 		log_line("# note iommu %08llx is not used any more: %s",
 			 (unsigned long long)v->iommu->desc.regs.v, why);
 		amdvi_dump(v->iommu);
+		give_up(v);
 	}
 	return -ETIMEDOUT;
 }
@@ -108,7 +125,7 @@ static void dte_of(const struct amdvi *v, const struct amdvi_device *d, const st
 
 static uint64_t *dte_at(struct amdvi *v, unsigned id)
 {
-	return (uint64_t *)v->dev_tab.va + 4 * id;
+	return (uint64_t *)v->dev_tab.va + 4 * (id ^ SABOTAGE(amdvi_wrong_device));
 }
 
 /* Between two tables nothing gets through: first V = 1, TV = 0, then the rest, then the new tables. */
@@ -251,6 +268,7 @@ static void read_caps(struct amdvi *v)
 	c->page_2m = c->page_1g = c->ir_by_source = true;
 	c->page_sizes = AMD_V1_ALL_SIZES;
 	c->caching_mode = header != 0xffffffff && (header & CAP_HEADER_NPCACHE);
+	c->device_tlb = header != 0xffffffff && (header & CAP_HEADER_IOTLBSUP);
 	c->interrupt_remapping = ioapics_named();
 	c->eim = c->interrupt_remapping && (v->efr & EFR_XTSUP) && (v->efr & EFR_GASUP);
 	c->ir_entries = c->interrupt_remapping ? AMDVI_IRT_ENTRIES : 0;
@@ -261,11 +279,12 @@ static void read_caps(struct amdvi *v)
 	c->domains_log2 = 16;
 	c->fault_records = AMDVI_LOG_ENTRIES - 1;
 	fmt_snprintf(c->text, sizeof(c->text),
-		     "AMD-Vi at %llx EFR=%llx IVHD=%xh " PRIRID " %u-bit levels=1-%u pages=4K..%s%s%s%s%s%s",
+		     "AMD-Vi at %llx EFR=%llx IVHD=%xh " PRIRID " %u-bit levels=1-%u pages=4K..%s%s%s%s%s%s%s",
 		     (unsigned long long)v->iommu->desc.regs.v, (unsigned long long)v->efr, v->unit->type,
 		     RIDARG(amdvi_own_rid(v)), c->iova_bits, most, "2^51", v->efr & EFR_IASUP ? " IA" : "",
 		     v->efr & EFR_GASUP ? " GA" : "", v->efr & EFR_XTSUP ? " XT" : "",
-		     c->interrupt_remapping ? " IR" : "", c->caching_mode ? " NpCache" : "");
+		     c->interrupt_remapping ? " IR" : "", c->caching_mode ? " NpCache" : "",
+		     c->device_tlb ? " IOTLB" : "");
 }
 
 /* Firmware may have left anything on: off it goes, with what it would have done on its own. */
@@ -552,11 +571,23 @@ static int map_unity(struct iommu_domain *d, pci_rid_t rid)
 	return 0;
 }
 
+/* How many invalidations its device TLB takes at once; 0: none, or firmware or its place forbid it. */
+static unsigned ats_depth(const struct amdvi *v, const struct iommu_domain *d, pci_rid_t rid)
+{
+	const struct ivrs_dev *dev = ivrs_find(v->unit, (uint16_t)rid.v);
+
+	if (d->passthrough || !d->iommu->caps.device_tlb || !pci_find(rid) ||
+	    (dev && (dev->extended & IVHD_EXT_ATS_DISABLED)))
+		return 0;
+	return pci_ats_depth(rid);
+}
+
 static int amdvi_attach(struct iommu_domain *d, pci_rid_t rid)
 {
 	struct amdvi *v = amdvi_of(d->iommu);
 	const uint16_t id = (uint16_t)rid.v;
 	struct amdvi_device *dev = NULL;
+	unsigned depth;
 	int r;
 
 	if (d->iommu->broken)
@@ -574,25 +605,36 @@ static int amdvi_attach(struct iommu_domain *d, pci_rid_t rid)
 	r = d->passthrough ? 0 : map_unity(d, rid);
 	if (r < 0)
 		return r;
+	depth = ats_depth(v, d, rid);
 	*dev = (struct amdvi_device){
 		.id = id,
 		.domain = d->id,
+		.depth = depth,
 		.dte = {DTE_V | DTE_TV | DTE_IR | DTE_IW |
-				(d->passthrough ? 0 : FIELD_PREP(DTE_MODE, (uint64_t)d->levels) | v1_of(d)->root),
-			FIELD_PREP(DTE1_DOMAINID, (uint64_t)d->id)}};
+				(d->passthrough ? 0 : FIELD_PREP(DTE_MODE, (uint64_t)d->levels - SABOTAGE(amdvi_mode)) | v1_of(d)->root),
+			FIELD_PREP(DTE1_DOMAINID, (uint64_t)d->id) | (depth ? DTE1_I : 0)}};
 	d->attached++;
-	return amdvi_update_device(v, id);
+	r = amdvi_update_device(v, id);
+	if (r == 0 && depth)
+		pci_ats_enable(rid, true);
+	return r;
 }
 
 static int detach(struct amdvi *v, struct amdvi_device *dev)
 {
-	const uint16_t id = dev->id, domain = dev->domain;
+	const struct amdvi_device was = *dev;
 	int r;
 
 	dev->domain = 0;
-	r = amdvi_update_device(v, id);
-	/* The entry, then what was found through it. */
-	return r < 0 ? r : amdvi_inv_domain(v, domain, deadline_in(AMDVI_WAIT_NS));
+	r = amdvi_update_device(v, was.id);
+	/* The entry, then what was found through it, the device's own last. */
+	if (r == 0)
+		r = amdvi_inv_domain(v, was.domain, deadline_in(AMDVI_WAIT_NS));
+	if (r == 0)
+		r = amdvi_inv_device_tlb(v, &was);
+	if (was.depth)
+		pci_ats_enable((pci_rid_t){(uint32_t)v->unit->segment << 16 | was.id}, false);
+	return r;
 }
 
 static int amdvi_detach(struct iommu_domain *d, pci_rid_t rid)
@@ -708,6 +750,7 @@ const struct iommu_ops amdvi_ops = {
 	.irq_map = amdvi_irq_map,
 	.irq_update = amdvi_irq_update,
 	.irq_write = amdvi_irq_write,
+	.irq_reserved = amdvi_irq_reserved,
 	.irq_unmap = amdvi_irq_unmap,
 	.irq_message = amdvi_irq_message,
 	.irq_rte = amdvi_irq_rte,

@@ -5,6 +5,7 @@
 #include "drivers/iommu/amdvi/unit.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/log/log.h"
 
 #define COMMANDS    256u               /* COM_LEN = 8: one page */
@@ -31,6 +32,14 @@ void amdvi_commands_start(struct amdvi *v)
 static struct amdvi_pair *slot(struct amdvi *v, unsigned i)
 {
 	return (struct amdvi_pair *)v->commands.va + i % COMMANDS;
+}
+
+static void ring(struct amdvi *v)
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	if (SABOTAGE(amdvi_queue_dead))
+		return;
+	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
 }
 
 static struct amdvi_pair command(uint64_t opcode, uint64_t lo, uint64_t hi)
@@ -72,8 +81,7 @@ static int submit(struct amdvi *v, const struct amdvi_pair *c, unsigned n, struc
 	for (unsigned i = 0; i < n; i++)
 		*slot(v, v->tail++) = c[i];
 	*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | v->store.pa.v, v->seq);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
+	ring(v);
 	/* The word is memory, the register an exit under a hypervisor: in this order. */
 	if (!WAIT_UNTIL(*store == v->seq || !(amdvi_r64(v, STATUS) & STATUS_CMDBUFRUN), dl))
 		return amdvi_fail(v, "a command did not complete");
@@ -92,8 +100,7 @@ int amdvi_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t fir
 		return -EINVAL;
 	for (unsigned i = 0; i < n; i++)
 		*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | (words.v + 8 * i), first + i);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
+	ring(v);
 	return 0;
 }
 
@@ -149,6 +156,8 @@ int amdvi_inv_device(struct amdvi *v, uint16_t id)
 {
 	struct batch b = {.v = v, .dl = deadline_in(AMDVI_WAIT_NS)};
 
+	if (SABOTAGE(amdvi_device_inv_skip))
+		return 0;
 	push_device(&b, id);
 	flush(&b);
 	return b.r;
@@ -166,6 +175,14 @@ static struct amdvi_pair whole_domain(uint16_t domain)
 {
 	return command(INVALIDATE_IOMMU_PAGES, FIELD_PREP(PAGES_DOMAINID, (uint64_t)domain),
 		       PAGES_ALL | PAGES_S | PAGES_PDE);
+}
+
+static struct amdvi_pair device_tlb(const struct amdvi_device *d, uint64_t where)
+{
+	return command(INVALIDATE_IOTLB_PAGES,
+		       FIELD_PREP(CMD_DEVICEID, (uint64_t)d->id) | FIELD_PREP(IOTLB_MAXPEND, (uint64_t)d->depth) |
+			       FIELD_PREP(IOTLB_QUEUEID, (uint64_t)d->id),
+		       where);
 }
 
 /*
@@ -191,39 +208,78 @@ int amdvi_inv_all(struct amdvi *v, struct deadline dl)
 		if (v->domain_used[id / 64] & BIT64(id % 64))
 			push(&b, whole_domain((uint16_t)id));
 	}
+	for (unsigned i = 0; i < AMDVI_DEVICES; i++) {
+		if (v->device[i].domain && v->device[i].depth)
+			push(&b, device_tlb(&v->device[i], PAGES_ALL | PAGES_S));
+	}
 	flush(&b);
 	return b.r;
 }
 
 /* ---- translations ---- */
 
-int amdvi_inv_domain(struct amdvi *v, uint16_t domain, struct deadline dl)
+/* A naturally aligned block: 4 KiB, or with S as large as the lowest zero tells (2.4.3). */
+static uint64_t block(uint64_t iova, unsigned order)
 {
-	const struct amdvi_pair c = whole_domain(domain);
-
-	return submit(v, &c, 1, dl);
+	return order == PAGE_SHIFT ? iova : iova | ((BIT64(order - 1) - 1) & ~(PAGE_SIZE - 1)) | PAGES_S;
 }
 
-/* A command takes a naturally aligned block: 4 KiB, or with S as large as the lowest zero tells (2.4.3). */
+/* The smallest block that holds all of it, for each device of the domain that keeps translations. */
+static void push_device_tlbs(struct batch *b, uint16_t domain, uint64_t iova, uint64_t last)
+{
+	unsigned order = PAGE_SHIFT;
+
+	while (order < 63 && iova >> order != last >> order)
+		order++;
+	for (unsigned i = 0; i < AMDVI_DEVICES; i++) {
+		const struct amdvi_device *d = &b->v->device[i];
+
+		if (d->domain == domain && d->depth)
+			push(b, device_tlb(d, order == 63 ? PAGES_ALL | PAGES_S :
+							    block(align_down(iova, BIT64(order)), order)));
+	}
+}
+
+int amdvi_inv_device_tlb(struct amdvi *v, const struct amdvi_device *d)
+{
+	const struct amdvi_pair c = device_tlb(d, PAGES_ALL | PAGES_S);
+
+	return d->depth ? submit(v, &c, 1, deadline_in(AMDVI_WAIT_NS)) : 0;
+}
+
+int amdvi_inv_domain(struct amdvi *v, uint16_t domain, struct deadline dl)
+{
+	struct batch b = {.v = v, .dl = dl};
+
+	if (SABOTAGE(amdvi_pages_inv_skip))
+		return 0;
+	push(&b, whole_domain(domain));
+	push_device_tlbs(&b, domain, 0, UINT64_MAX);
+	flush(&b);
+	return b.r;
+}
+
 int amdvi_inv_range(struct amdvi *v, uint16_t domain, uint64_t iova, uint64_t size, bool leaf_only,
 		    struct deadline dl)
 {
-	struct amdvi_pair c[RANGE_PARTS];
-	unsigned n = 0;
+	struct batch b = {.v = v, .dl = dl};
+	unsigned parts = 0;
 
-	while (size > 0) {
-		unsigned order = 63 - (unsigned)__builtin_clzll(size);
-		uint64_t where;
+	if (SABOTAGE(amdvi_pages_inv_skip))
+		return 0;
+	for (uint64_t at = iova, left = size; left > 0;) {
+		unsigned order = 63 - (unsigned)__builtin_clzll(left);
 
-		if (n == RANGE_PARTS)
+		if (parts++ == RANGE_PARTS)
 			return amdvi_inv_domain(v, domain, dl);
-		if (iova != 0)
-			order = MIN(order, (unsigned)__builtin_ctzll(iova));
-		where = order == PAGE_SHIFT ? iova : iova | ((BIT64(order - 1) - 1) & ~(PAGE_SIZE - 1)) | PAGES_S;
-		c[n++] = command(INVALIDATE_IOMMU_PAGES, FIELD_PREP(PAGES_DOMAINID, (uint64_t)domain),
-				 where | (leaf_only ? 0 : PAGES_PDE));
-		iova += BIT64(order);
-		size -= BIT64(order);
+		if (at != 0)
+			order = MIN(order, (unsigned)__builtin_ctzll(at));
+		push(&b, command(INVALIDATE_IOMMU_PAGES, FIELD_PREP(PAGES_DOMAINID, (uint64_t)domain),
+				 block(at, order) | (leaf_only ? 0 : PAGES_PDE)));
+		at += BIT64(order);
+		left -= BIT64(order);
 	}
-	return submit(v, c, n, dl);
+	push_device_tlbs(&b, domain, iova, iova + (size - 1));
+	flush(&b);
+	return b.r;
 }

@@ -79,6 +79,7 @@
 #define IVHD_SYSMGT           GENMASK(5, 4)
 #define IVHD_LINT0PASS        BIT(6)
 #define IVHD_LINT1PASS        BIT(7)
+#define IVHD_EXT_ATS_DISABLED BIT(31)           /* of an extended entry */
 
 /* ---- device table entry, four quadwords (2.2.2.1) ---- */
 #define DTE_V                 BIT64(0)          /* 0: 63:0 and 127:64 do not count, nothing is translated */
@@ -88,6 +89,7 @@
 #define DTE_IR                BIT64(61)
 #define DTE_IW                BIT64(62)
 #define DTE1_DOMAINID         GENMASK64(15, 0)
+#define DTE1_I                BIT64(32)         /* IOTLB enable: the device may keep translations */
 #define DTE1_SYSMGT           GENMASK64(41, 40)
 #define DTE2_IV               BIT64(0)
 #define DTE2_INTTABLEN        GENMASK64(4, 1)   /* log2 of the entries */
@@ -120,6 +122,8 @@ enum { COMPLETION_WAIT = 1, INVALIDATE_DEVTAB_ENTRY, INVALIDATE_IOMMU_PAGES, INV
 #define WAIT_S                BIT64(0)          /* store the second quadword */
 #define WAIT_ADDR             GENMASK64(51, 3)
 #define CMD_DEVICEID          GENMASK64(15, 0)
+#define IOTLB_MAXPEND         GENMASK64(31, 24) /* at most so many under way at the device */
+#define IOTLB_QUEUEID         GENMASK64(47, 32)
 #define PAGES_DOMAINID        GENMASK64(47, 32)
 #define PAGES_S               BIT64(0)          /* the address tells the size */
 #define PAGES_PDE             BIT64(1)          /* directory entries too */

@@ -24,7 +24,8 @@
 
 struct amdvi_pair { uint64_t lo, hi; };      /* command, event, 128-bit IRTE */
 
-struct amdvi_device { uint16_t id, domain; uint64_t dte[2]; }; /* domain 0: not in use */
+/* domain 0: not in use; depth: of its device TLB, 0: it has none in use */
+struct amdvi_device { uint16_t id, domain; uint64_t dte[2]; unsigned depth; };
 
 /* A function's interrupt table. An index is ours from irq_map() to irq_unmap(), lent or not. */
 struct amdvi_irt {
@@ -82,9 +83,11 @@ void amdvi_commands_start(struct amdvi *);
 int amdvi_queue_waits(struct iommu *, gpa_t words, unsigned n, uint32_t first);
 int amdvi_queue_bad(struct iommu *);
 int amdvi_inv_device(struct amdvi *, uint16_t id);
+int amdvi_inv_device_tlb(struct amdvi *, const struct amdvi_device *); /* all that it keeps */
 int amdvi_inv_interrupts(struct amdvi *, uint16_t id);
 /* Everything: by INVALIDATE_IOMMU_ALL where there is one, and each function that exists by itself. */
 int amdvi_inv_all(struct amdvi *, struct deadline);
+/* The unit's translations, then those that devices of the domain keep. */
 int amdvi_inv_domain(struct amdvi *, uint16_t domain, struct deadline);
 int amdvi_inv_range(struct amdvi *, uint16_t domain, uint64_t iova, uint64_t size, bool leaf_only,
 		    struct deadline);
@@ -102,6 +105,7 @@ void amdvi_ir_disable(struct iommu *);
 int amdvi_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
 int amdvi_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int amdvi_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+int amdvi_irq_reserved(struct iommu *, int index, unsigned k);
 int amdvi_irq_unmap(struct iommu *, int index);
 int amdvi_irq_message(struct iommu *, int index, struct msi_msg *);
 uint64_t amdvi_irq_rte(struct iommu *, int index, const struct irq_route *, bool mask);

@@ -4,6 +4,7 @@
 
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 /* An entry, of a directory or a leaf (48882, figures 8 to 10). */
 #define V1_PR         BIT64(0)
@@ -64,6 +65,8 @@ static uint64_t leaf_entry(uint64_t pa, uint64_t size, unsigned level, uint64_t 
 
 static uint64_t prot_bits(unsigned prot)
 {
+	if (SABOTAGE(amdvi_leaf_writable))
+		prot |= AMD_V1_W;
 	return (prot & AMD_V1_R ? V1_IR : 0) | (prot & AMD_V1_W ? V1_IW : 0);
 }
 
@@ -324,6 +327,24 @@ int amd_v1_lookup(const struct amd_v1 *t, uint64_t iova, struct amd_v1_leaf *out
 				    .size = size,
 				    .prot = p.prot};
 	return 0;
+}
+
+int amd_v1_next(const struct amd_v1 *t, uint64_t *iova, struct amd_v1_leaf *out)
+{
+	const uint64_t end = t->bits < 64 ? (1ull << t->bits) - 1 : ~0ull;
+
+	for (uint64_t at = *iova; at <= end;) {
+		const struct place p = find(t, at);
+
+		if (p.leaf) {
+			*iova = p.first;
+			return amd_v1_lookup(t, p.first, out);
+		}
+		if (p.last >= end)
+			break;
+		at = p.last + 1;
+	}
+	return -ENOENT;
 }
 
 int amd_v1_init(struct amd_v1 *t)

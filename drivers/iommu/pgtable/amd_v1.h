@@ -63,4 +63,6 @@ int amd_v1_unmap(struct amd_v1 *, uint64_t iova, uint64_t size);
 /* The leaf that translates iova; pa is of iova itself. -ENOENT, -ERANGE. */
 struct amd_v1_leaf { uint64_t pa, size; unsigned prot; };
 int amd_v1_lookup(const struct amd_v1 *, uint64_t iova, struct amd_v1_leaf *);
+/* The first leaf that ends at or after *iova, which becomes its beginning. -ENOENT: none. */
+int amd_v1_next(const struct amd_v1 *, uint64_t *iova, struct amd_v1_leaf *);
 void amd_v1_reap(struct amd_v1 *);

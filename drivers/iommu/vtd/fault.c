@@ -5,6 +5,7 @@
 #include "drivers/iommu/vtd/vtd.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 static unsigned record(const struct vtd *v, unsigned i)
 {
@@ -16,29 +17,68 @@ static unsigned record_count(const struct vtd *v)
 	return (unsigned)FIELD_GET(CAP_NFR, v->cap) + 1;
 }
 
-/* A page that is not present has neither R nor W: legacy mode reports it as the permission missing. */
-static enum iommu_reason reason(unsigned fr)
+/*
+ * A page of the second stage that is not present has neither R nor W: it is reported as the permission
+ * that is missing. The first stage knows the two apart.
+ */
+static enum iommu_reason reason(unsigned fr, bool write)
 {
 	switch (fr) {
 	case FR_LRT_NOT_PRESENT:
 	case FR_LCT_NOT_PRESENT:
+	case FR_SRT_NOT_PRESENT:
+	case FR_SCT_NOT_PRESENT:
+	case FR_SPD_NOT_PRESENT:
+	case FR_SPT_NOT_PRESENT:
 		return IOMMU_FAULT_NO_DOMAIN;
 	case FR_BEYOND_MGAW:
+	case FR_SGN_CANONICAL:
+	case FR_SGN_BEYOND:
+	case FR_SGN_BEYOND_SS:
 		return IOMMU_FAULT_ADDRESS_WIDTH;
+	case FR_SFS_NOT_PRESENT:
+		return IOMMU_FAULT_NOT_PRESENT;
+	case FR_SSS_NO_RIGHT:
+		return write ? IOMMU_FAULT_WRITE : IOMMU_FAULT_READ;
 	case FR_NO_WRITE:
+	case FR_SGN_NO_WRITE:
 		return IOMMU_FAULT_WRITE;
 	case FR_NO_READ:
+	case FR_SGN_NO_READ:
+	case FR_SGN_USER:
 		return IOMMU_FAULT_READ;
 	case FR_LCT_INVALID:
 	case FR_TABLE_ACCESS:
 	case FR_ROOT_ACCESS:
 	case FR_CONTEXT_ACCESS:
+	case FR_SRT_ACCESS:
+	case FR_SCT_ACCESS:
+	case FR_SCT_INVALID:
+	case FR_SPD_ACCESS:
+	case FR_SPT_ACCESS:
+	case FR_SPT_INVALID:
+	case FR_SFS_ACCESS:
+	case FR_SFS_POINTER:
+	case FR_SSS_ACCESS:
+	case FR_SSS_POINTER:
 		return IOMMU_FAULT_TABLE;
 	case FR_ROOT_RSVD:
 	case FR_CONTEXT_RSVD:
 	case FR_PTE_RSVD:
+	case FR_SRT_RSVD:
+	case FR_SCT_RSVD:
+	case FR_SPD_RSVD:
+	case FR_SPT_RSVD:
+	case FR_SFS_RSVD:
+	case FR_SSS_RSVD:
 		return IOMMU_FAULT_RESERVED_BITS;
 	case FR_TRANSLATED_BLOCKED:
+	case FR_SCT_NO_DTE:
+	case FR_SCT_NO_PASIDE:
+	case FR_SCT_PASID_LARGE:
+	case FR_SCT_NO_PRE:
+	case FR_SCT_RID_PASID:
+	case FR_SGN_INTERRUPT:
 		return IOMMU_FAULT_BLOCKED;
 	case FR_IR_REQ_RSVD:
 	case FR_IR_IRTE_RSVD:
@@ -84,7 +124,7 @@ int vtd_fault_pop(struct iommu *iommu, struct iommu_fault *f)
 		*f = (struct iommu_fault){
 			.rid = {((uint32_t)iommu->desc.segment << 16) |
 				(uint32_t)FIELD_GET(FRCD_SID, hi)},
-			.reason = reason(fr),
+			.reason = reason(fr, !(hi & (FRCD_T1 | FRCD_T2))),
 			.raw_reason = fr,
 			.interrupt = fr >= FR_IR_REQ_RSVD && fr <= 0x2f,
 			.overflow = fsts & FSTS_PFO,
@@ -97,7 +137,8 @@ int vtd_fault_pop(struct iommu *iommu, struct iommu_fault *f)
 			f->has_pasid = hi & FRCD_PP;
 			f->pasid = f->has_pasid ? (uint32_t)FIELD_GET(FRCD_PV, hi) : 0;
 		}
-		clear_record(v, at);
+		if (!SABOTAGE(vtd_fault_uncleared))
+			clear_record(v, at);
 		/* Nothing more is recorded while PFO stands. */
 		if (fsts & FSTS_PFO)
 			vtd_w1c(v, FSTS_REG, FSTS_PFO);

@@ -5,6 +5,7 @@
 #include "drivers/apic/apic.h"
 #include "drivers/iommu/vtd/vtd.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 static struct vtd_entry *irte(struct vtd *v, int index)
 {
@@ -67,7 +68,7 @@ static int compose(const struct iommu *iommu, const struct irq_route *route, uin
 	uint64_t dst;
 
 	if (iommu->remapping_eim) {
-		dst = FIELD_PREP(IRTE_DST, route->dest);
+		dst = FIELD_PREP(IRTE_DST, route->dest ^ SABOTAGE(vtd_irte_wrong_cpu));
 	} else {
 		if (route->dest > 0xff || (route->mode == IRQ_LOGICAL && apic_mode == APIC_X2APIC))
 			return -EOPNOTSUPP;
@@ -83,6 +84,8 @@ static int compose(const struct iommu *iommu, const struct irq_route *route, uin
 /* Only the requester itself may use the entry: SVT = 01b, SQ = 00b (5.1.3). */
 static uint64_t compose_source(pci_rid_t rid)
 {
+	if (SABOTAGE(vtd_irte_any_source))
+		return 0;
 	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, rid.v);
 }
 
@@ -143,13 +146,30 @@ int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct i
 	return r < 0 ? r : vtd_inv_iec(vtd_of(iommu), (unsigned)index);
 }
 
+/* 9.10: between the fields of each quadword, and its end. */
+int vtd_irq_reserved(struct iommu *iommu, int index, unsigned k)
+{
+	static const struct { uint64_t lo, hi; } fields[] = {
+		{BIT64(12), 0}, {BIT64(24), 0}, {0, BIT64(20)}, {0, BIT64(63)}};
+	struct vtd *v = vtd_of(iommu);
+	struct vtd_entry *e = irte(v, index);
+
+	if (!is_used(v, index))
+		return -EINVAL;
+	if (k >= ARRAY_SIZE(fields))
+		return -ERANGE;
+	vtd_set_entry(v, e, e->lo | fields[k].lo, e->hi | fields[k].hi);
+	return vtd_inv_iec(v, (unsigned)index);
+}
+
 int vtd_irq_unmap(struct iommu *iommu, int index)
 {
 	struct vtd *v = vtd_of(iommu);
 
 	if (!is_used(v, index))
 		return -EINVAL;
-	vtd_set_entry(v, irte(v, index), 0, 0);
+	if (!SABOTAGE(vtd_irte_stays))
+		vtd_set_entry(v, irte(v, index), 0, 0);
 	v->irt_used[index / 64] &= ~BIT64(index % 64);
 	return vtd_inv_iec(v, (unsigned)index);
 }

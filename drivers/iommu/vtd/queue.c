@@ -5,10 +5,13 @@
 #include "drivers/iommu/vtd/vtd.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/log/log.h"
 
-#define QUEUE_ENTRIES 256u           /* IQA.QS = 0: one page */
+#define QUEUE_ENTRIES 256u
 #define RANGE_DESCS   32             /* more blocks than this: the whole domain is cheaper */
+#define BATCH         (RANGE_DESCS + VTD_ATS_MAX)
+#define ALL           UINT64_MAX     /* a size: every address */
 
 /* ---- the queue ---- */
 
@@ -19,7 +22,13 @@ static bool queue_on(const struct vtd *v)
 
 static struct vtd_entry *queue_slot(struct vtd *v, unsigned i)
 {
-	return (struct vtd_entry *)v->queue.va + i % QUEUE_ENTRIES;
+	return (struct vtd_entry *)((uint8_t *)v->queue.va + ((size_t)(i % QUEUE_ENTRIES) << v->desc_shift));
+}
+
+/* The upper half of a slot of 256 bits is zero from the start and stays so. */
+static void put(struct vtd *v, unsigned i, struct vtd_entry desc)
+{
+	*queue_slot(v, i) = desc;
 }
 
 /* A wait that writes data to the status word once all before it is done (6.5.2.8). */
@@ -33,7 +42,9 @@ static struct vtd_entry wait_desc(const struct vtd *v, uint32_t data)
 static void queue_ring(struct vtd *v)
 {
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	vtd_w64(v, IQT_REG, (uint64_t)(v->queue_tail % QUEUE_ENTRIES) << 4);
+	if (SABOTAGE(vtd_queue_dead))
+		return;
+	vtd_w64(v, IQT_REG, (uint64_t)(v->queue_tail % QUEUE_ENTRIES) << v->desc_shift);
 }
 
 /*
@@ -44,7 +55,7 @@ static int queue_recover(struct vtd *v, struct deadline dl)
 {
 	volatile uint32_t *status = v->status.va;
 	const uint32_t fsts = vtd_r32(v, FSTS_REG);
-	const unsigned head = (unsigned)FIELD_GET(IQH_QH, vtd_r64(v, IQH_REG)) % QUEUE_ENTRIES;
+	const unsigned head = (unsigned)(vtd_r64(v, IQH_REG) & IQH_QH) >> v->desc_shift;
 	const struct vtd_entry bad = *queue_slot(v, head);
 
 	if (!v->queue_error_due)
@@ -53,7 +64,7 @@ static int queue_recover(struct vtd *v, struct deadline dl)
 	for (unsigned i = head; i % QUEUE_ENTRIES != v->queue_tail % QUEUE_ENTRIES; i++) {
 		const bool last = (i + 1) % QUEUE_ENTRIES == v->queue_tail % QUEUE_ENTRIES;
 
-		*queue_slot(v, i) = wait_desc(v, last ? v->queue_seq : v->queue_seq - 1);
+		put(v, i, wait_desc(v, last ? v->queue_seq : v->queue_seq - 1));
 	}
 	vtd_w1c(v, FSTS_REG, fsts & FSTS_QUEUE_ERRORS);
 	queue_ring(v);
@@ -71,8 +82,8 @@ static int queue_submit(struct vtd *v, const struct vtd_entry *desc, unsigned n,
 		return -EIO;
 	v->queue_seq++;
 	for (unsigned i = 0; i < n; i++)
-		*queue_slot(v, v->queue_tail++) = desc[i];
-	*queue_slot(v, v->queue_tail++) = wait_desc(v, v->queue_seq);
+		put(v, v->queue_tail++, desc[i]);
+	put(v, v->queue_tail++, wait_desc(v, v->queue_seq));
 	queue_ring(v);
 	/* The status word is memory, the register an exit under a hypervisor: in this order. */
 	if (!WAIT_UNTIL(*status == v->queue_seq || (vtd_r32(v, FSTS_REG) & FSTS_QUEUE_ERRORS), dl))
@@ -94,7 +105,7 @@ int vtd_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t first
 		struct vtd_entry e = wait_desc(v, first + i);
 
 		e.hi = words.v + 8 * i;
-		*queue_slot(v, v->queue_tail++) = e;
+		put(v, v->queue_tail++, e);
 	}
 	queue_ring(v);
 	return 0;
@@ -117,14 +128,15 @@ int vtd_queue_bad(struct iommu *iommu)
 
 int vtd_queue_start(struct vtd *v)
 {
-	if (!v->queue.va && !dma_alloc(&v->queue, QUEUE_ENTRIES * sizeof(struct vtd_entry), PAGE_SIZE,
-				       PHYS_ANY))
+	/* Scalable mode has descriptors that want 256 bits; then all are as long (6.5.2). */
+	v->desc_shift = v->scalable ? 5 : 4;
+	if (!v->queue.va && !dma_alloc(&v->queue, (size_t)QUEUE_ENTRIES << v->desc_shift, PAGE_SIZE, PHYS_ANY))
 		return -ENOMEM;
 	if (!v->status.va && !dma_alloc(&v->status, sizeof(uint32_t), PAGE_SIZE, PHYS_ANY))
 		return -ENOMEM;
 	v->queue_tail = 0;
 	vtd_w64(v, IQT_REG, 0);
-	vtd_w64(v, IQA_REG, v->queue.pa.v | FIELD_PREP(IQA_QS, 0));
+	vtd_w64(v, IQA_REG, v->queue.pa.v | (v->scalable ? IQA_DW | FIELD_PREP(IQA_QS, 1) : 0));
 	return vtd_state(v, GCMD_QIE, true);
 }
 
@@ -136,6 +148,22 @@ int vtd_queue_stop(struct vtd *v)
 	if (!WAIT_FOR(vtd_r64(v, IQH_REG) == vtd_r64(v, IQT_REG), VTD_WAIT_NS))
 		return vtd_fail(v, "the invalidation queue does not drain");
 	return vtd_state(v, GCMD_QIE, false);
+}
+
+/* Scalable mode, interrupt entries and device TLBs know no other way (6.5.1). */
+int vtd_queue_use(struct iommu *iommu, bool on)
+{
+	struct vtd *v = vtd_of(iommu);
+
+	if (iommu->broken)
+		return -EIO;
+	if (iommu->translating || iommu->remapping)
+		return -EBUSY;
+	if (!iommu->caps.queued_invalidation || v->scalable)
+		return on == iommu->caps.queued_invalidation ? 0 : -EOPNOTSUPP;
+	if (on == queue_on(v))
+		return 0;
+	return on ? vtd_queue_start(v) : vtd_queue_stop(v);
 }
 
 /* ---- by register (6.5.1) ---- */
@@ -182,73 +210,145 @@ int vtd_inv_context_device(struct vtd *v, uint16_t did, uint16_t sid)
 		.lo = FIELD_PREP(QI_TYPE, QI_TYPE_CONTEXT) | FIELD_PREP(QI_G, QI_G_DEVICE) |
 		      FIELD_PREP(QI_CONTEXT_DID, did) | FIELD_PREP(QI_CONTEXT_SID, sid)};
 
+	if (SABOTAGE(vtd_context_inv_skip))
+		return 0;
 	if (queue_on(v))
 		return queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
 	return register_context(v, FIELD_PREP(CCMD_CIRG, CCMD_CIRG_DEVICE) |
 					   FIELD_PREP(CCMD_SID, sid) | FIELD_PREP(CCMD_DID, did));
 }
 
-/* ---- IOTLB ---- */
+/* ---- PASID cache ---- */
 
-static struct vtd_entry iotlb_desc(const struct vtd *v, uint64_t granularity, uint16_t did)
+static int inv_pasid(struct vtd *v, uint64_t granularity, uint16_t did)
 {
-	return (struct vtd_entry){.lo = FIELD_PREP(QI_TYPE, QI_TYPE_IOTLB) |
-					FIELD_PREP(QI_G, granularity) |
-					FIELD_PREP(QI_IOTLB_DID, did) |
-					(v->cap & CAP_DRD ? QI_IOTLB_DR : 0) |
-					(v->cap & CAP_DWD ? QI_IOTLB_DW : 0)};
+	const struct vtd_entry desc = {.lo = FIELD_PREP(QI_TYPE, QI_TYPE_PASID) | FIELD_PREP(QI_G, granularity) |
+					     FIELD_PREP(QI_CONTEXT_DID, did)};
+
+	return v->scalable ? queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS)) : 0;
 }
 
-int vtd_inv_iotlb_all(struct vtd *v, struct deadline dl)
+int vtd_inv_pasid_all(struct vtd *v)
 {
-	const struct vtd_entry desc = iotlb_desc(v, QI_G_GLOBAL, 0);
-
-	if (queue_on(v))
-		return queue_submit(v, &desc, 1, dl);
-	return register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_GLOBAL), 0, dl);
+	return inv_pasid(v, QI_PASID_G_GLOBAL, 0);
 }
 
-int vtd_inv_iotlb_domain(struct vtd *v, uint16_t did, struct deadline dl)
+int vtd_inv_pasid_domain(struct vtd *v, uint16_t did)
 {
-	const struct vtd_entry desc = iotlb_desc(v, QI_G_DOMAIN, did);
-
-	if (queue_on(v))
-		return queue_submit(v, &desc, 1, dl);
-	return register_iotlb(
-		v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_DOMAIN) | FIELD_PREP(IOTLB_DID, did), 0, dl);
+	return inv_pasid(v, QI_PASID_G_DOMAIN, did);
 }
 
-int vtd_inv_iotlb_range(struct vtd *v, uint16_t did, uint64_t iova, uint64_t size, bool leaf_only,
-			struct deadline dl)
+/* ---- IOTLB and device TLBs ---- */
+
+struct batch {
+	struct vtd_entry desc[BATCH];
+	unsigned n;
+};
+
+static void push(struct batch *b, uint64_t lo, uint64_t hi)
+{
+	b->desc[b->n++] = (struct vtd_entry){lo, hi};
+}
+
+static uint64_t iotlb(const struct vtd *v, uint64_t granularity, uint16_t did)
+{
+	if (SABOTAGE(vtd_iotlb_inv_domain))
+		did ^= 1;
+	return FIELD_PREP(QI_TYPE, QI_TYPE_IOTLB) | FIELD_PREP(QI_G, granularity) | FIELD_PREP(QI_IOTLB_DID, did) |
+	       (v->cap & CAP_DRD ? QI_IOTLB_DR : 0) | (v->cap & CAP_DWD ? QI_IOTLB_DW : 0);
+}
+
+/* Of the first stage, whose translations are a PASID's: ours are PASID 0's, that of requests without one. */
+static uint64_t piotlb(uint64_t granularity, uint16_t did)
+{
+	return FIELD_PREP(QI_TYPE, QI_TYPE_PIOTLB) | FIELD_PREP(QI_PASID, (uint64_t)SABOTAGE(vtd_piotlb_inv_pasid)) | FIELD_PREP(QI_G, granularity) | FIELD_PREP(QI_IOTLB_DID, did);
+}
+
+/* The smallest naturally aligned block that holds it: with S as large as the lowest zero tells (ATS 3.2.2). */
+static uint64_t devtlb_where(uint64_t iova, uint64_t size)
+{
+	uint64_t block = PAGE_SIZE;
+
+	if (size == ALL)
+		return QI_DEVTLB_ALL | QI_DEVTLB_S;
+	while (align_down(iova, block) + (block - 1) < iova + (size - 1) && block < BIT64(62))
+		block *= 2;
+	if (block == PAGE_SIZE)
+		return iova;
+	return align_down(iova, block) | ((block / 2 - 1) & ~(PAGE_SIZE - 1)) | QI_DEVTLB_S;
+}
+
+/* Of the functions in that domain, or (did 0) of all. */
+static void push_devtlb(struct vtd *v, struct batch *b, uint16_t did, uint64_t iova, uint64_t size)
+{
+	for (unsigned i = 0; i < VTD_ATS_MAX; i++) {
+		const struct vtd_ats *a = &v->ats[i];
+
+		if (a->depth && (did == 0 || a->did == did))
+			push(b,
+			     FIELD_PREP(QI_TYPE, QI_TYPE_DEVTLB) | FIELD_PREP(QI_DEVTLB_MIP, a->depth - 1ull) |
+				     FIELD_PREP(QI_DEVTLB_SID, a->sid),
+			     devtlb_where(iova, size));
+	}
+}
+
+int vtd_inv_all(struct vtd *v, struct deadline dl)
+{
+	struct batch b = {.n = 0};
+
+	if (!queue_on(v))
+		return register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_GLOBAL), 0, dl);
+	push(&b, iotlb(v, QI_G_GLOBAL, 0), 0);
+	push_devtlb(v, &b, 0, 0, ALL);
+	return queue_submit(v, b.desc, b.n, dl);
+}
+
+int vtd_inv_domain(struct vtd *v, uint16_t did, unsigned stage, struct deadline dl)
+{
+	struct batch b = {.n = 0};
+
+	if (SABOTAGE(vtd_iotlb_inv_skip))
+		return 0;
+	if (!queue_on(v))
+		return register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_DOMAIN) | FIELD_PREP(IOTLB_DID, did), 0, dl);
+	push(&b, stage == 1 ? piotlb(QI_PIOTLB_PASID, did) : iotlb(v, QI_G_DOMAIN, did), 0);
+	push_devtlb(v, &b, did, 0, ALL);
+	return queue_submit(v, b.desc, b.n, dl);
+}
+
+int vtd_inv_range(struct vtd *v, uint16_t did, unsigned stage, uint64_t iova, uint64_t size, bool leaf_only,
+		  struct deadline dl)
 {
 	const unsigned mamv = (unsigned)FIELD_GET(CAP_MAMV, v->cap);
-	struct vtd_entry desc[RANGE_DESCS];
-	unsigned n = 0;
+	const uint64_t lo = stage == 1 ? piotlb(QI_G_PAGE, did) : iotlb(v, QI_G_PAGE, did);
+	struct batch b = {.n = 0};
 
+	if (SABOTAGE(vtd_iotlb_inv_skip))
+		return 0;
 	if (!(v->cap & CAP_PSI))
-		return vtd_inv_iotlb_domain(v, did, dl);
+		return vtd_inv_domain(v, did, stage, dl);
 	/* A request covers a naturally aligned block of 1 << AM pages. */
-	while (size > 0) {
-		uint64_t pages = size >> PAGE_SHIFT;
-		unsigned am = 63 - (unsigned)__builtin_clzll(pages);
+	for (uint64_t at = iova, left = size; left > 0;) {
+		unsigned am = 63 - (unsigned)__builtin_clzll(left >> PAGE_SHIFT);
 
-		if (n == RANGE_DESCS)
-			return vtd_inv_iotlb_domain(v, did, dl);
+		if (b.n == RANGE_DESCS)
+			return vtd_inv_domain(v, did, stage, dl);
 		am = MIN(am, mamv);
-		if (iova != 0)
-			am = MIN(am, (unsigned)__builtin_ctzll(iova) - PAGE_SHIFT);
-		desc[n] = iotlb_desc(v, QI_G_PAGE, did);
-		desc[n++].hi = iova | FIELD_PREP(QI_IOTLB_AM, am) | (leaf_only ? QI_IOTLB_IH : 0);
-		iova += PAGE_SIZE << am;
-		size -= PAGE_SIZE << am;
+		if (at != 0)
+			am = MIN(am, (unsigned)__builtin_ctzll(at) - PAGE_SHIFT);
+		push(&b, lo, at | FIELD_PREP(QI_IOTLB_AM, am) | (leaf_only ? QI_IOTLB_IH : 0));
+		at += PAGE_SIZE << am;
+		left -= PAGE_SIZE << am;
 	}
-	if (queue_on(v))
-		return queue_submit(v, desc, n, dl);
-	for (unsigned i = 0; i < n; i++) {
+	if (queue_on(v)) {
+		push_devtlb(v, &b, did, iova, size);
+		return queue_submit(v, b.desc, b.n, dl);
+	}
+	for (unsigned i = 0; i < b.n; i++) {
 		/* IVA_REG has the layout of the descriptor's high quadword. */
 		const int r = register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_PAGE) |
 							FIELD_PREP(IOTLB_DID, did),
-					     desc[i].hi, dl);
+					     b.desc[i].hi, dl);
 		if (r < 0)
 			return r;
 	}

@@ -48,7 +48,9 @@
 #define CAP_MAMV   GENMASK64(53, 48)
 #define CAP_DWD    BIT64(54)
 #define CAP_DRD    BIT64(55)
+#define CAP_FS1GP  BIT64(56)         /* first stage: 1 GiB leaves; 2 MiB there always are */
 #define CAP_PI     BIT64(59)
+#define CAP_FS5LP  BIT64(60)
 
 #define ECAP_C     BIT64(0)
 #define ECAP_QI    BIT64(1)
@@ -58,7 +60,14 @@
 #define ECAP_PT    BIT64(6)
 #define ECAP_SC    BIT64(7)
 #define ECAP_IRO   GENMASK64(17, 8)  /* * 16 */
+#define ECAP_NEST  BIT64(26)
+#define ECAP_PSS   GENMASK64(39, 35) /* PASIDs of PSS + 1 bits, with PASID */
+#define ECAP_PASID BIT64(40)
 #define ECAP_SMTS  BIT64(43)
+#define ECAP_SSTS  BIT64(46)
+#define ECAP_FSTS  BIT64(47)
+#define ECAP_SMPWCS BIT64(48)        /* scalable mode: table walks can snoop */
+#define ECAP_RPS   BIT64(49)         /* RID_PASID counts; else it is 0 */
 
 /* GCMD and GSTS name the same bits. TE, EAFL, QIE, IRE and CFI are states, the others one-shot. */
 #define GCMD_CFI   BIT(23)
@@ -109,8 +118,13 @@
 #define PMEN_EPM   BIT(31)
 #define PMEN_PRS   BIT(0)
 
-#define IQA_QS     GENMASK64(2, 0)   /* 256 << QS descriptors of 128 bits */
-#define IQH_QH     GENMASK64(18, 4)
+#define IQA_QS     GENMASK64(2, 0)   /* 256 << QS descriptors of 128 bits, half as many of 256 */
+#define IQA_DW     BIT64(11)         /* descriptors of 256 bits: scalable mode needs them */
+#define IQH_QH     GENMASK64(18, 4)  /* in bytes; 18:5 with DW */
+
+#define RTADDR_TTM GENMASK64(11, 10)
+#define TTM_LEGACY   0ull
+#define TTM_SCALABLE 1ull
 
 #define IRTA_S     GENMASK64(3, 0)   /* 2 << S entries */
 #define IRTA_EIME  BIT64(11)
@@ -126,7 +140,7 @@
 #define FRCD_T2    BIT64(28)
 #define FRCD_SID   GENMASK64(15, 0)
 
-/* Fault reasons (chapter 7, table 28 and 5.1.4): legacy mode and interrupts. */
+/* Fault reasons (chapter 7 and 5.1.4): legacy mode, interrupts, scalable mode. */
 enum vtd_fr {
 	FR_LRT_NOT_PRESENT = 0x01, FR_LCT_NOT_PRESENT = 0x02, FR_LCT_INVALID = 0x03,
 	FR_BEYOND_MGAW = 0x04, FR_NO_WRITE = 0x05, FR_NO_READ = 0x06, FR_TABLE_ACCESS = 0x07,
@@ -134,6 +148,16 @@ enum vtd_fr {
 	FR_PTE_RSVD = 0x0c, FR_TRANSLATED_BLOCKED = 0x0d,
 	FR_IR_REQ_RSVD = 0x20, FR_IR_INDEX = 0x21, FR_IR_NOT_PRESENT = 0x22, FR_IR_TABLE_ACCESS = 0x23,
 	FR_IR_IRTE_RSVD = 0x24, FR_IR_COMPAT = 0x25, FR_IR_SID = 0x26,
+	FR_SRT_ACCESS = 0x38, FR_SRT_NOT_PRESENT = 0x39, FR_SRT_RSVD = 0x3a,
+	FR_SCT_ACCESS = 0x40, FR_SCT_NOT_PRESENT = 0x41, FR_SCT_RSVD = 0x42, FR_SCT_INVALID = 0x43,
+	FR_SCT_NO_DTE = 0x44, FR_SCT_NO_PASIDE = 0x45, FR_SCT_PASID_LARGE = 0x46, FR_SCT_NO_PRE = 0x47,
+	FR_SCT_RID_PASID = 0x48,
+	FR_SPD_ACCESS = 0x50, FR_SPD_NOT_PRESENT = 0x51, FR_SPD_RSVD = 0x52,
+	FR_SPT_ACCESS = 0x58, FR_SPT_NOT_PRESENT = 0x59, FR_SPT_RSVD = 0x5a, FR_SPT_INVALID = 0x5b,
+	FR_SFS_ACCESS = 0x70, FR_SFS_NOT_PRESENT = 0x71, FR_SFS_RSVD = 0x72, FR_SFS_POINTER = 0x73,
+	FR_SSS_ACCESS = 0x78, FR_SSS_NO_RIGHT = 0x79, FR_SSS_RSVD = 0x7a, FR_SSS_POINTER = 0x7b,
+	FR_SGN_CANONICAL = 0x80, FR_SGN_USER = 0x81, FR_SGN_BEYOND = 0x83, FR_SGN_BEYOND_SS = 0x84,
+	FR_SGN_NO_WRITE = 0x85, FR_SGN_NO_READ = 0x86, FR_SGN_INTERRUPT = 0x87,
 };
 
 /* ---- structures in memory (chapter 9) ---- */
@@ -142,13 +166,34 @@ enum vtd_fr {
 
 #define CONTEXT_P       BIT64(0)     /* low quadword */
 #define CONTEXT_TT      GENMASK64(3, 2)
-#define CONTEXT_TT_SL   0ull
+#define CONTEXT_TT_SL   0ull         /* requests with a translated address are blocked */
+#define CONTEXT_TT_DT   1ull         /* the device may keep translations: ATS */
 #define CONTEXT_TT_PASS 2ull
 #define CONTEXT_SLPTPTR GENMASK64(63, 12)
 #define CONTEXT_AW      GENMASK64(2, 0) /* high quadword: levels - 2 */
 #define CONTEXT_DID     GENMASK64(23, 8)
 
 #define SL_SNP          BIT64(11)    /* leaf: 9.8 */
+
+/*
+ * Scalable mode (9.2, 9.4 to 9.6): a root entry has two context tables, of 128 entries of four quadwords;
+ * such an entry has a directory of tables of PASID entries of eight quadwords.
+ */
+#define ROOT_UPPER       BIT(7)      /* of devfn: the table of the second quadword */
+#define SM_CONTEXT_DTE   BIT64(2)
+#define SM_CONTEXT_PDTS  GENMASK64(11, 9) /* 128 << PDTS directory entries */
+#define SM_CONTEXT_RID_PASID GENMASK64(19, 0) /* second quadword */
+#define PASID_DIR_P      BIT64(0)
+#define PASID_P          BIT64(0)    /* first quadword */
+#define PASID_AW         GENMASK64(4, 2)  /* levels - 2 */
+#define PASID_PGTT       GENMASK64(8, 6)
+#define PGTT_FIRST       1ull
+#define PGTT_SECOND      2ull
+#define PGTT_PASS        4ull
+#define PASID_DID        GENMASK64(15, 0) /* second quadword */
+#define PASID_PWSNP      BIT64(23)
+#define PASID_PGSNP      BIT64(24)
+#define PASID_FSPM       GENMASK64(3, 2)  /* third quadword: levels - 4; and FSPTPTR */
 
 /* Interrupt remapping table entry (9.10) */
 #define IRTE_P          BIT64(0)     /* low quadword */
@@ -165,12 +210,15 @@ enum vtd_fr {
 #define IRTE_SVT        GENMASK64(19, 18)
 #define IRTE_SVT_SID    1ull         /* all 16 bits of SID, with SQ 0 */
 
-/* Invalidation descriptors of 128 bits (6.5.2) */
+/* Invalidation descriptors (6.5.2): 128 bits, in 256 of them with IQA.DW */
 #define QI_TYPE         GENMASK64(3, 0)
 #define QI_TYPE_CONTEXT 1ull
 #define QI_TYPE_IOTLB   2ull
+#define QI_TYPE_DEVTLB  3ull
 #define QI_TYPE_IEC     4ull
 #define QI_TYPE_WAIT    5ull
+#define QI_TYPE_PIOTLB  6ull         /* by PASID, which only the first stage and nesting need */
+#define QI_TYPE_PASID   7ull
 #define QI_G            GENMASK64(5, 4) /* context, IOTLB */
 #define QI_G_GLOBAL     1ull
 #define QI_G_DOMAIN     2ull
@@ -183,6 +231,15 @@ enum vtd_fr {
 #define QI_IOTLB_DID    GENMASK64(31, 16)
 #define QI_IOTLB_AM     GENMASK64(5, 0) /* high quadword, as IVA_REG */
 #define QI_IOTLB_IH     BIT64(6)
+#define QI_DEVTLB_MIP   GENMASK64(20, 16) /* at most so many under way at the device, less one */
+#define QI_DEVTLB_SID   GENMASK64(47, 32)
+#define QI_DEVTLB_S     BIT64(0)     /* high quadword: the address tells the size */
+#define QI_DEVTLB_ALL   0x7ffffffffffff000ull
+#define QI_PIOTLB_PASID 2ull         /* G: all of a PASID; or pages of it, as QI_G_PAGE */
+#define QI_PASID        GENMASK64(51, 32)
+#define QI_PASID_G_DOMAIN 0ull
+#define QI_PASID_G_PASID  1ull
+#define QI_PASID_G_GLOBAL 3ull
 #define QI_IEC_INDEXED  BIT64(4)
 #define QI_IEC_IIDX     GENMASK64(47, 32)
 #define QI_WAIT_SW      BIT64(5)

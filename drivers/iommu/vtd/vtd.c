@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* VT-d units in legacy mode: VT-d 4.1, 3.4 (translation), 9.1 and 9.3 (root and context entries). */
+/* VT-d units: VT-d 4.1, 3.4 (translation), chapter 11 (registers). */
 
 #include "drivers/iommu/vtd/vtd.h"
 
@@ -11,6 +11,7 @@
 #include "kernel/log/log.h"
 
 #define CACHE_LINE 64u
+#define GIVE_UP_NS MS(50)
 #define LIMBO_MAX  32u               /* tables kept for a page-selective sync before we ask for more */
 
 /* ---- registers ---- */
@@ -35,6 +36,19 @@ static void vtd_dump(struct iommu *iommu)
 		 vtd_r32(v, ICS_REG), (unsigned long long)vtd_r64(v, IRTA_REG));
 }
 
+/* What has stopped answering must not go on blocking devices and interrupts: off, if it still can. */
+static void give_up(struct vtd *v)
+{
+	const uint32_t on = GCMD_TE | GCMD_IRE;
+
+	v->gcmd &= ~on;
+	vtd_w32(v, GCMD_REG, v->gcmd);
+	if (!WAIT_FOR(!(vtd_r32(v, GSTS_REG) & on), GIVE_UP_NS))
+		log_line("# note iommu %08llx cannot be switched off: devices behind it may be cut off",
+			 (unsigned long long)v->iommu->desc.regs.v);
+	v->iommu->translating = v->iommu->remapping = v->iommu->remapping_eim = false;
+}
+
 int vtd_fail(struct vtd *v, const char *why)
 {
 	if (!v->iommu->broken) {
@@ -42,6 +56,7 @@ int vtd_fail(struct vtd *v, const char *why)
 		log_line("# note iommu %08llx is not used any more: %s",
 			 (unsigned long long)v->iommu->desc.regs.v, why);
 		vtd_dump(v->iommu);
+		give_up(v);
 	}
 	return -ETIMEDOUT;
 }
@@ -69,15 +84,25 @@ int vtd_oneshot(struct vtd *v, uint32_t bit)
 
 /* ---- memory that the unit reads ---- */
 
-void vtd_flush(const struct vtd *v, const void *p, size_t size)
+static void flush_lines(const void *p, size_t size)
 {
 	const uintptr_t end = (uintptr_t)p + size;
 
-	if (v->ecap & ECAP_C)
-		return;
 	for (uintptr_t at = (uintptr_t)p & ~(uintptr_t)(CACHE_LINE - 1); at < end; at += CACHE_LINE)
 		__asm__ volatile("clflush (%0)" : : "r"(at) : "memory");
 	__asm__ volatile("mfence" ::: "memory");
+}
+
+void vtd_flush(const struct vtd *v, const void *p, size_t size)
+{
+	if (!(v->ecap & ECAP_C))
+		flush_lines(p, size);
+}
+
+void vtd_flush_paging(const struct vtd *v, const void *p, size_t size)
+{
+	if (!(v->ecap & (v->scalable ? ECAP_SMPWCS : ECAP_C)))
+		flush_lines(p, size);
 }
 
 int vtd_flush_write_buffer(struct vtd *v)
@@ -100,7 +125,7 @@ void vtd_set_entry(const struct vtd *v, struct vtd_entry *e, uint64_t lo, uint64
 	vtd_flush(v, e, sizeof(*e));
 }
 
-static uint64_t *sl_alloc(void *ctx, uint64_t *pa)
+static uint64_t *pt_alloc(void *ctx, uint64_t *pa)
 {
 	gpa_t page;
 	void *va;
@@ -114,26 +139,44 @@ static uint64_t *sl_alloc(void *ctx, uint64_t *pa)
 	return va;
 }
 
-static void sl_free(void *ctx, uint64_t pa)
+static void pt_free(void *ctx, uint64_t pa)
 {
 	(void)ctx;
 	phys_free(gpa(pa), 1);
 }
 
-static uint64_t *sl_at(void *ctx, uint64_t pa)
+static uint64_t *pt_at(void *ctx, uint64_t pa)
 {
 	(void)ctx;
 	return phys_to_virt(gpa(pa));
 }
 
-static void sl_flush(void *ctx, const void *p, size_t size)
+static void pt_flush(void *ctx, const void *p, size_t size)
 {
-	vtd_flush(ctx, p, size);
+	vtd_flush_paging(ctx, p, size);
 }
 
-static const struct vtd_sl_mem sl_mem = {sl_alloc, sl_free, sl_at, sl_flush};
+static const struct vtd_pt_mem pt_mem = {pt_alloc, pt_free, pt_at, pt_flush};
 
 /* ---- bringing a unit to a known state ---- */
+
+/* What a domain gets whose user does not say: the stage that an operating system prefers. */
+static unsigned default_stage(const struct vtd *v)
+{
+	return v->scalable && (v->ecap & ECAP_FSTS) ? 1 : 2;
+}
+
+static unsigned most_levels(const struct iommu_caps *c)
+{
+	return c->levels ? 31 - (unsigned)__builtin_clz(c->levels) : 0;
+}
+
+static uint64_t page_sizes(const struct vtd *v, unsigned stage)
+{
+	if (stage == 1)
+		return VTD_PT_4K | VTD_PT_2M | (v->cap & CAP_FS1GP ? VTD_PT_1G : 0);
+	return VTD_PT_4K | (v->cap & CAP_SLLPS_2M ? VTD_PT_2M : 0) | (v->cap & CAP_SLLPS_1G ? VTD_PT_1G : 0);
+}
 
 static void read_caps(struct vtd *v)
 {
@@ -143,16 +186,20 @@ static void read_caps(struct vtd *v)
 
 	c->raw[0] = cap;
 	c->raw[1] = ecap;
-	/* SAGAW bit 1: 3 levels, bit 2: 4, bit 3: 5. */
-	c->levels = ((unsigned)FIELD_GET(CAP_SAGAW, cap) << 2) & (BIT(3) | BIT(4) | BIT(5));
+	c->scalable = v->scalable;
+	c->first_stage = v->scalable && (ecap & ECAP_FSTS);
+	c->second_stage = !v->scalable || (ecap & ECAP_SSTS);
+	c->canonical = c->no_write_only = default_stage(v) == 1;
+	c->levels = vtd_levels(v, default_stage(v));
 	c->translation = c->levels != 0;
-	c->iova_bits = (unsigned)FIELD_GET(CAP_MGAW, cap) + 1;
+	c->iova_bits = c->canonical ? 11 + 9 * most_levels(c) : (unsigned)FIELD_GET(CAP_MGAW, cap) + 1;
+	c->pasid_bits = v->scalable && (ecap & ECAP_PASID) ? (unsigned)FIELD_GET(ECAP_PSS, ecap) + 1 : 0;
 	c->domains_log2 = 4 + 2 * (unsigned)FIELD_GET(CAP_ND, cap);
 	c->fault_records = (unsigned)FIELD_GET(CAP_NFR, cap) + 1;
 	c->caching_mode = cap & CAP_CM;
-	c->page_2m = cap & CAP_SLLPS_2M;
-	c->page_1g = cap & CAP_SLLPS_1G;
-	c->page_sizes = VTD_SL_4K | (c->page_2m ? VTD_SL_2M : 0) | (c->page_1g ? VTD_SL_1G : 0);
+	c->page_sizes = page_sizes(v, default_stage(v));
+	c->page_2m = c->page_sizes & VTD_PT_2M;
+	c->page_1g = c->page_sizes & VTD_PT_1G;
 	c->posted = cap & CAP_PI;
 	c->coherent = ecap & ECAP_C;
 	c->queued_invalidation = ecap & ECAP_QI;
@@ -161,18 +208,20 @@ static void read_caps(struct vtd *v)
 	c->eim = c->interrupt_remapping && (ecap & ECAP_EIM);
 	c->passthrough = ecap & ECAP_PT;
 	c->snoop_control = ecap & ECAP_SC;
-	c->scalable = ecap & ECAP_SMTS;
+	c->device_tlb = (ecap & ECAP_DT) && c->queued_invalidation;
 	c->ir_entries = c->interrupt_remapping ? VTD_IRT_ENTRIES : 0;
 	fmt_snprintf(c->text, sizeof(c->text),
-		     "VT-d %u.%u at %llx CAP=%llx ECAP=%llx %u-bit levels=%s%s%s pages=4K%s%s%s%s%s%s%s%s%s",
+		     "VT-d %u.%u at %llx CAP=%llx ECAP=%llx %s %u-bit levels=%s%s%s pages=4K%s%s%s%s%s%s%s%s%s%s",
 		     FIELD_GET(VER_MAX, ver), FIELD_GET(VER_MIN, ver),
 		     (unsigned long long)v->iommu->desc.regs.v, (unsigned long long)cap,
-		     (unsigned long long)ecap, c->iova_bits, c->levels & BIT(3) ? "3" : "",
+		     (unsigned long long)ecap,
+		     !v->scalable ? "legacy" : default_stage(v) == 1 ? "scalable,first-stage" : "scalable,second-stage",
+		     c->iova_bits, c->levels & BIT(3) ? "3" : "",
 		     c->levels & BIT(4) ? "4" : "", c->levels & BIT(5) ? "5" : "",
 		     c->page_2m ? ",2M" : "", c->page_1g ? ",1G" : "",
 		     c->queued_invalidation ? " QI" : "", c->interrupt_remapping ? " IR" : "",
 		     c->eim ? " EIM" : "", c->passthrough ? " PT" : "", c->caching_mode ? " CM" : "",
-		     cap & CAP_RWBF ? " RWBF" : "", c->coherent ? " C" : "");
+		     cap & CAP_RWBF ? " RWBF" : "", c->coherent ? " C" : "", c->device_tlb ? " DT" : "");
 }
 
 /*
@@ -233,6 +282,8 @@ static int vtd_probe(struct iommu *iommu, const struct iommu_desc *desc)
 			return -ENOMEM;
 	}
 	iommu->regs = v->regs;
+	/* Scalable mode needs the queue, and one of the stages to be of any use. */
+	v->scalable = (v->ecap & ECAP_SMTS) && (v->ecap & ECAP_QI) && (v->ecap & (ECAP_FSTS | ECAP_SSTS));
 	read_caps(v);
 	v->domain_used[0] = 1;       /* ID 0 is the cache tag of entries not present (6.1) */
 	if (quiet(v) < 0)
@@ -245,6 +296,7 @@ static int vtd_probe(struct iommu *iommu, const struct iommu_desc *desc)
 static int vtd_enable(struct iommu *iommu)
 {
 	struct vtd *v = vtd_of(iommu);
+	uint64_t rtaddr;
 	int r;
 
 	if (iommu->broken)
@@ -253,16 +305,18 @@ static int vtd_enable(struct iommu *iommu)
 		return -EOPNOTSUPP;
 	if (iommu->translating)
 		return 0;
-	if (!v->root.va && !dma_alloc(&v->root, PAGE_SIZE, PAGE_SIZE, PHYS_ANY))
-		return -ENOMEM;
-	vtd_flush(v, v->root.va, PAGE_SIZE);
-	vtd_w64(v, RTADDR_REG, v->root.pa.v); /* TTM = 00b: legacy mode */
+	r = vtd_root(v, &rtaddr);
+	if (r < 0)
+		return r;
+	vtd_w64(v, RTADDR_REG, rtaddr);
 	r = vtd_oneshot(v, GCMD_SRTP);
 	/* In this order, after a new root table (6.6). */
 	if (r == 0)
 		r = vtd_inv_context_all(v);
 	if (r == 0)
-		r = vtd_inv_iotlb_all(v, deadline_in(VTD_WAIT_NS));
+		r = vtd_inv_pasid_all(v);
+	if (r == 0)
+		r = vtd_inv_all(v, deadline_in(VTD_WAIT_NS));
 	if (r == 0)
 		r = vtd_state(v, GCMD_TE, true);
 	if (r < 0)
@@ -282,23 +336,42 @@ static void vtd_disable(struct iommu *iommu)
 /* ---- domains ---- */
 
 /* The fewest levels that reach every address the unit takes; else the most there are. */
-static unsigned default_levels(const struct iommu_caps *c)
+static unsigned default_levels(unsigned levels, unsigned bits)
 {
 	unsigned best = 0;
 
 	for (unsigned n = 3; n <= 5; n++) {
-		if (!(c->levels & BIT(n)))
+		if (!(levels & BIT(n)))
 			continue;
 		best = n;
-		if (12 + 9 * n >= c->iova_bits)
+		if (12 + 9 * n >= bits)
 			break;
 	}
 	return best;
 }
 
-static unsigned most_levels(const struct iommu_caps *c)
+/* Pass-through has no tables, and must be given the largest width (9.3, 9.6: AW). */
+static int choose_tables(struct vtd *v, struct iommu_domain *d, bool passthrough)
 {
-	return 31 - (unsigned)__builtin_clz(c->levels);
+	const struct iommu_caps *c = &d->iommu->caps;
+	unsigned levels;
+
+	if (!c->translation || (passthrough && !c->passthrough))
+		return -EOPNOTSUPP;
+	if (passthrough) {
+		levels = vtd_levels(v, 2) ? vtd_levels(v, 2) : c->levels;
+		d->stage = 0;
+		d->levels = 31 - (unsigned)__builtin_clz(levels);
+		return 0;
+	}
+	if (d->stage == 0)
+		d->stage = default_stage(v);
+	if (d->stage == 1 ? !c->first_stage : !c->second_stage)
+		return -EOPNOTSUPP;
+	levels = vtd_levels(v, d->stage);
+	if (d->levels == 0)
+		d->levels = default_levels(levels, c->iova_bits);
+	return d->levels <= 5 && (levels & BIT(d->levels)) ? 0 : -EOPNOTSUPP;
 }
 
 static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
@@ -308,19 +381,13 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 	const unsigned ids = MIN(1u << MIN(iommu->caps.domains_log2, 16u), (unsigned)VTD_DOMAINS);
 	struct vtd_domain *priv;
 	unsigned id = 1;
-	int r = 0;
+	int r;
 
 	if (iommu->broken)
 		return -EIO;
-	if (!iommu->caps.translation || (passthrough && !iommu->caps.passthrough))
-		return -EOPNOTSUPP;
-	/* The caller may ask for a depth. Pass-through must be given the largest (9.3, AW). */
-	if (passthrough)
-		d->levels = most_levels(&iommu->caps);
-	else if (d->levels == 0)
-		d->levels = default_levels(&iommu->caps);
-	if (d->levels > 5 || !(iommu->caps.levels & BIT(d->levels)))
-		return -EOPNOTSUPP;
+	r = choose_tables(v, d, passthrough);
+	if (r < 0)
+		return r;
 	while (id < ids && (v->domain_used[id / 64] & BIT64(id % 64)))
 		id++;
 	if (id >= ids)
@@ -328,15 +395,15 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 	priv = kzalloc(sizeof(*priv));
 	if (!priv)
 		return -ENOMEM;
-	priv->sl = (struct vtd_sl){.mem = &sl_mem,
+	priv->pt = (struct vtd_pt){.mem = &pt_mem,
 				   .ctx = v,
+				   .stage = d->stage == 1 ? VTD_FIRST : VTD_SECOND,
 				   .levels = d->levels,
-				   .bits = iommu->caps.iova_bits,
-				   .sizes = (iommu->caps.page_2m ? VTD_SL_2M : 0) |
-					    (iommu->caps.page_1g ? VTD_SL_1G : 0),
-				   .leaf_bits = iommu->caps.snoop_control ? SL_SNP : 0};
+				   .bits = (unsigned)FIELD_GET(CAP_MGAW, v->cap) + 1,
+				   .sizes = page_sizes(v, d->stage),
+				   .leaf_bits = d->stage == 2 && iommu->caps.snoop_control ? SL_SNP : 0};
 	if (!passthrough)
-		r = vtd_sl_init(&priv->sl);
+		r = vtd_pt_init(&priv->pt);
 	if (r < 0) {
 		kfree(priv);
 		return r;
@@ -346,79 +413,156 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 	d->passthrough = passthrough;
 	d->attached = 0;
 	d->priv = priv;
-	d->table_pages = priv->sl.pages;
+	d->table_pages = priv->pt.pages;
 	return 0;
 }
 
-static struct vtd_sl *sl_of(const struct iommu_domain *d)
+static int inv_domain(struct iommu_domain *d, struct deadline dl)
 {
-	return &((struct vtd_domain *)d->priv)->sl;
+	return vtd_inv_domain(vtd_of(d->iommu), d->id, d->stage, dl);
 }
 
-static struct vtd_entry *context_entry(struct vtd *v, pci_rid_t rid)
+static int map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_t prot, size_t page_max)
 {
-	const struct dma_buf *table = &v->context[rid_bus(rid)];
+	struct vtd *v = vtd_of(d->iommu);
+	const int r = vtd_pt_map(vtd_pt_of(d), at.v, to.v, size, prot, page_max);
 
-	return table->va ? (struct vtd_entry *)table->va + rid_devfn(rid) : NULL;
+	d->table_pages = vtd_pt_of(d)->pages;
+	if (r < 0)
+		return r;
+	/* Caching mode keeps what is not present too (6.1). */
+	if (v->cap & CAP_CM)
+		return vtd_inv_range(v, d->id, d->stage, at.v, size, false, deadline_in(VTD_WAIT_NS));
+	return vtd_flush_write_buffer(v);
 }
 
-static int new_context_table(struct vtd *v, unsigned bus)
+/* What firmware says that a function must reach, one to one (8.4); it stays for as long as the domain. */
+static int map_reserved(struct iommu_domain *d, pci_rid_t rid)
 {
-	struct dma_buf *table = &v->context[bus];
+	struct vtd_domain *priv = d->priv;
 
-	if (!v->root.va && !dma_alloc(&v->root, PAGE_SIZE, PAGE_SIZE, PHYS_ANY))
-		return -ENOMEM;
-	if (!dma_alloc(table, PAGE_SIZE, PAGE_SIZE, PHYS_ANY))
-		return -ENOMEM;
-	vtd_flush(v, table->va, PAGE_SIZE);
-	vtd_set_entry(v, (struct vtd_entry *)v->root.va + bus, table->pa.v | ROOT_P, 0);
+	for (uint32_t i = 0; i < acpi.dmar.rmrr_count; i++) {
+		const uint64_t base = align_down(acpi.dmar.rmrr[i].base, PAGE_SIZE);
+		const uint64_t end = align_up(acpi.dmar.rmrr[i].limit + 1, PAGE_SIZE);
+		int r;
+
+		if ((priv->reserved & BIT(i)) || !dmar_reserved_for(&acpi.dmar, i, rid))
+			continue;
+		r = map(d, iova(base), gpa(base), end - base, IOMMU_RW, 0);
+		if (r < 0)
+			return r;
+		priv->reserved |= BIT(i);
+	}
 	return 0;
 }
+
+/* ---- device TLBs ---- */
+
+static struct vtd_ats *ats_of(struct vtd *v, uint16_t sid)
+{
+	for (unsigned i = 0; i < VTD_ATS_MAX; i++) {
+		if (v->ats[i].depth && v->ats[i].sid == sid)
+			return &v->ats[i];
+	}
+	return NULL;
+}
+
+/*
+ * A place for a function that keeps translations: it can, its unit and the ports in front of it let it, and
+ * its ID is its own. NULL: it works without. Pass-through has none in legacy mode.
+ */
+static struct vtd_ats *ats_reserve(struct vtd *v, const struct iommu_domain *d, pci_rid_t rid)
+{
+	const struct pci_dev *dev = pci_find(rid);
+	const unsigned depth = dev && v->iommu->caps.device_tlb && !d->passthrough ? pci_ats_depth(rid) : 0;
+
+	if (!depth || !dmar_ats_allowed(&acpi.dmar, dev))
+		return NULL;
+	for (unsigned i = 0; i < VTD_ATS_MAX; i++) {
+		if (!v->ats[i].depth) {
+			v->ats[i] = (struct vtd_ats){(uint16_t)rid.v, d->id, depth};
+			return &v->ats[i];
+		}
+	}
+	return NULL;
+}
+
+/* The function goes on asking until it is told: the unit first, the function last, and off the other way. */
+static void ats_drop(struct vtd *v, pci_rid_t rid)
+{
+	struct vtd_ats *a = ats_of(v, (uint16_t)rid.v);
+
+	if (!a)
+		return;
+	pci_ats_enable(rid, false);
+	a->depth = 0;
+}
+
+/* ---- attach ---- */
 
 static int vtd_attach(struct iommu_domain *d, pci_rid_t rid)
 {
 	struct vtd *v = vtd_of(d->iommu);
-	struct vtd_entry *e;
-	uint64_t lo;
-	int r = 0;
+	struct vtd_ats *ats;
+	int r;
 
 	if (d->iommu->broken)
 		return -EIO;
-	if (!context_entry(v, rid))
-		r = new_context_table(v, rid_bus(rid));
+	r = d->passthrough ? 0 : map_reserved(d, rid);
 	if (r < 0)
 		return r;
-	e = context_entry(v, rid);
-	if (e->lo & CONTEXT_P)
-		return -EBUSY;
-	if (d->passthrough)
-		lo = CONTEXT_P | FIELD_PREP(CONTEXT_TT, CONTEXT_TT_PASS);
-	else
-		lo = CONTEXT_P | FIELD_PREP(CONTEXT_TT, CONTEXT_TT_SL) | sl_of(d)->root;
-	vtd_set_entry(v, e, lo, FIELD_PREP(CONTEXT_AW, d->levels - 2) | FIELD_PREP(CONTEXT_DID, d->id));
+	ats = ats_of(v, (uint16_t)rid.v) ? NULL : ats_reserve(v, d, rid);
+	r = vtd_context_set(v, rid, d, ats != NULL);
+	if (r < 0) {
+		if (ats)
+			ats->depth = 0;
+		return r;
+	}
 	d->attached++;
-	if (!(v->cap & CAP_CM))
-		return vtd_flush_write_buffer(v);
-	/* Caching mode: "not present" was cached under domain ID 0. */
-	r = vtd_inv_context_device(v, 0, (uint16_t)rid.v);
-	return r < 0 ? r : vtd_inv_iotlb_domain(v, d->id, deadline_in(VTD_WAIT_NS));
+	if (v->cap & CAP_CM) {
+		/* Caching mode: "not present" was cached under domain ID 0. */
+		r = vtd_inv_context_device(v, 0, (uint16_t)rid.v);
+		if (r == 0)
+			r = vtd_inv_pasid_domain(v, d->id);
+		if (r == 0)
+			r = inv_domain(d, deadline_in(VTD_WAIT_NS));
+	} else {
+		r = vtd_flush_write_buffer(v);
+	}
+	if (ats)
+		pci_ats_enable(rid, true);
+	return r;
 }
 
 static int vtd_detach(struct iommu_domain *d, pci_rid_t rid)
 {
 	struct vtd *v = vtd_of(d->iommu);
-	struct vtd_entry *e = context_entry(v, rid);
-	int r;
+	int r = vtd_context_clear(v, rid, d->id);
 
-	if (!e || !(e->lo & CONTEXT_P) || FIELD_GET(CONTEXT_DID, e->hi) != d->id)
-		return -ENOENT;
-	vtd_set_entry(v, e, 0, 0);
+	if (r < 0)
+		return r;
 	d->attached--;
 	if (d->iommu->broken)
 		return -EIO;
-	/* The context cache, then what was found through it (6.5.3). */
+	/* The context and PASID caches, then what was found through them (6.5.3), the device's own last. */
 	r = vtd_inv_context_device(v, d->id, (uint16_t)rid.v);
-	return r < 0 ? r : vtd_inv_iotlb_domain(v, d->id, deadline_in(VTD_WAIT_NS));
+	if (r == 0)
+		r = vtd_inv_pasid_domain(v, d->id);
+	if (r == 0)
+		r = inv_domain(d, deadline_in(VTD_WAIT_NS));
+	ats_drop(v, rid);
+	return r;
+}
+
+static const char *vtd_spoil(struct iommu *iommu, pci_rid_t rid, unsigned n, enum iommu_reason *reason)
+{
+	struct vtd *v = vtd_of(iommu);
+	const char *what = iommu->broken ? NULL : vtd_context_spoil(v, rid, n, reason);
+
+	if (what && (vtd_inv_context_device(v, 0, (uint16_t)rid.v) < 0 || vtd_inv_pasid_all(v) < 0 ||
+		     vtd_inv_all(v, deadline_in(VTD_WAIT_NS)) < 0))
+		return NULL;
+	return what;
 }
 
 static void vtd_domain_fini(struct iommu_domain *d)
@@ -430,11 +574,11 @@ static void vtd_domain_fini(struct iommu_domain *d)
 	/* No device may be left with a pointer to tables that are about to be freed. */
 	for (unsigned bus = 0; d->attached > 0 && bus < 256; bus++) {
 		for (unsigned devfn = 0; v->context[bus].va && devfn < 256; devfn++)
-			vtd_detach(d, (pci_rid_t){bus << 8 | devfn});
+			vtd_detach(d, (pci_rid_t){(uint32_t)d->iommu->desc.segment << 16 | bus << 8 | devfn});
 	}
 	if (!d->passthrough && !d->iommu->broken) {
-		vtd_inv_iotlb_domain(v, d->id, deadline_in(VTD_WAIT_NS));
-		vtd_sl_fini(sl_of(d));
+		inv_domain(d, deadline_in(VTD_WAIT_NS));
+		vtd_pt_fini(vtd_pt_of(d));
 	}
 	v->domain_used[d->id / 64] &= ~BIT64(d->id % 64);
 	kfree(d->priv);
@@ -445,47 +589,48 @@ static void vtd_domain_fini(struct iommu_domain *d)
 static int vtd_map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_t prot,
 		   size_t page_max)
 {
-	struct vtd *v = vtd_of(d->iommu);
-	int r;
-
 	if (d->iommu->broken)
 		return -EIO;
-	if (d->passthrough)
-		return -EINVAL;
-	r = vtd_sl_map(sl_of(d), at.v, to.v, size, prot, page_max);
-	d->table_pages = sl_of(d)->pages;
-	if (r < 0)
-		return r;
-	if (v->cap & CAP_CM)
-		return vtd_inv_iotlb_range(v, d->id, at.v, size, false, deadline_in(VTD_WAIT_NS));
-	return vtd_flush_write_buffer(v);
+	return d->passthrough ? -EINVAL : map(d, at, to, size, prot, page_max);
 }
 
 static int vtd_unmap(struct iommu_domain *d, iova_t at, size_t size)
 {
 	if (d->iommu->broken)
 		return -EIO;
-	return d->passthrough ? -EINVAL : vtd_sl_unmap(sl_of(d), at.v, size);
+	return d->passthrough ? -EINVAL : vtd_pt_unmap(vtd_pt_of(d), at.v, size);
 }
 
 static int vtd_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
 {
-	struct vtd_sl_leaf l;
-	const int r = d->passthrough ? -EINVAL : vtd_sl_lookup(sl_of(d), at.v, &l);
+	struct vtd_pt_leaf l;
+	const int r = d->passthrough ? -EINVAL : vtd_pt_lookup(vtd_pt_of(d), at.v, &l);
 
 	if (r == 0)
 		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
 	return r;
 }
 
+static int vtd_used(const struct iommu_domain *d, iova_t at, bool *accessed, bool *dirty)
+{
+	struct vtd_pt_leaf l;
+	const int r = d->stage == 1 ? vtd_pt_lookup(vtd_pt_of(d), at.v, &l) : -EOPNOTSUPP;
+
+	if (r == 0) {
+		*accessed = l.accessed;
+		*dirty = l.dirty;
+	}
+	return r;
+}
+
 /* Tables that unmap took out are freed once nothing of the domain can be cached. */
 static int sync_domain(struct iommu_domain *d, struct deadline dl)
 {
-	const int r = vtd_inv_iotlb_domain(vtd_of(d->iommu), d->id, dl);
+	const int r = inv_domain(d, dl);
 
 	if (r == 0 && !d->passthrough) {
-		vtd_sl_reap(sl_of(d));
-		d->table_pages = sl_of(d)->pages;
+		vtd_pt_reap(vtd_pt_of(d));
+		d->table_pages = vtd_pt_of(d)->pages;
 	}
 	return r;
 }
@@ -493,7 +638,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, struct deadline dl)
 {
 	struct vtd *v = vtd_of(d->iommu);
-	struct vtd_sl *sl = sl_of(d);
+	struct vtd_pt *pt = vtd_pt_of(d);
 	int r;
 
 	if (d->iommu->broken)
@@ -503,16 +648,16 @@ static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, stru
 	if (range->size == 0 || !is_aligned(range->iova.v | range->size, PAGE_SIZE))
 		return -EINVAL;
 	/* With tables gone, their parents' cached entries have to go too: no invalidation hint. */
-	r = vtd_inv_iotlb_range(v, d->id, range->iova.v, range->size,
-				range->leaf_only && sl->limbo_pages == 0, dl);
-	if (r == 0 && sl->limbo_pages > LIMBO_MAX)
+	r = vtd_inv_range(v, d->id, d->stage, range->iova.v, range->size,
+			  range->leaf_only && pt->limbo_pages == 0, dl);
+	if (r == 0 && pt->limbo_pages > LIMBO_MAX)
 		r = sync_domain(d, dl);
 	return r;
 }
 
 static int vtd_sync_all(struct iommu *iommu, struct deadline dl)
 {
-	return iommu->broken ? -EIO : vtd_inv_iotlb_all(vtd_of(iommu), dl);
+	return iommu->broken ? -EIO : vtd_inv_all(vtd_of(iommu), dl);
 }
 
 const struct iommu_ops vtd_ops = {
@@ -527,6 +672,7 @@ const struct iommu_ops vtd_ops = {
 	.map = vtd_map,
 	.unmap = vtd_unmap,
 	.lookup = vtd_lookup,
+	.used = vtd_used,
 	.sync = vtd_sync,
 	.sync_all = vtd_sync_all,
 	.ir_enable = vtd_ir_enable,
@@ -534,6 +680,7 @@ const struct iommu_ops vtd_ops = {
 	.irq_map = vtd_irq_map,
 	.irq_update = vtd_irq_update,
 	.irq_write = vtd_irq_write,
+	.irq_reserved = vtd_irq_reserved,
 	.irq_unmap = vtd_irq_unmap,
 	.irq_message = vtd_irq_message,
 	.irq_rte = vtd_irq_rte,
@@ -542,5 +689,7 @@ const struct iommu_ops vtd_ops = {
 	.fault_irq = vtd_fault_irq,
 	.queue_waits = vtd_queue_waits,
 	.queue_bad = vtd_queue_bad,
+	.queue_use = vtd_queue_use,
+	.spoil = vtd_spoil,
 	.dump = vtd_dump,
 };

@@ -57,6 +57,21 @@ static void check_range(const struct amd_v1 *t, uint64_t at, uint64_t size, uint
 	}
 }
 
+/* Leaf after leaf, each as a lookup has it, and nothing between two of them. */
+static void check_leaves(const struct amd_v1 *t)
+{
+	struct amd_v1_leaf leaf, other;
+	uint64_t at = 0, end = 0;
+
+	for (unsigned i = 0; i < 64 && amd_v1_next(t, &at, &leaf) == 0; i++) {
+		MUST(at >= end && amd_v1_lookup(t, at, &other) == 0 && other.pa == leaf.pa && other.size == leaf.size);
+		MUST(at == end || amd_v1_lookup(t, at - 1, &other) == -2);
+		end = at += leaf.size;
+		if (!at)
+			break;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	struct amd_v1 t = {.mem = &mem};
@@ -97,6 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		}
 		MUST(t.pages == used && t.limbo_pages < t.pages);
 	}
+	check_leaves(&t);
 	amd_v1_fini(&t);
 	MUST(used == 0 && t.pages == 0);
 	return 0;

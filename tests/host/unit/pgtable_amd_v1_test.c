@@ -141,6 +141,15 @@ static void agree(const struct amd_v1 *t, uint64_t iova, uint64_t pa, uint64_t s
 	CHECK(w.ok && w.pa == pa && w.size == size && w.prot == prot && (w.entry & FC));
 }
 
+/* The first leaf from there on; size 0: there is none. */
+static void check_next(const struct amd_v1 *t, uint64_t from, uint64_t at, uint64_t pa, uint64_t size)
+{
+	struct amd_v1_leaf leaf = {0};
+	const int r = amd_v1_next(t, &from, &leaf);
+
+	CHECK(size ? r == 0 && from == at && leaf.pa == pa && leaf.size == size : r == -2);
+}
+
 /* Every size in every mode, as high as it goes. */
 static void test_one_of_each(void)
 {
@@ -160,12 +169,16 @@ static void test_one_of_each(void)
 			agree(&t, top + size / 2, pa + size / 2, size, AMD_V1_W);
 			agree(&t, top - 1, 0, 0, 0);
 			CHECK_EQ(amd_v1_lookup(&t, 1ull << (t.bits & 63), &leaf), levels == 6 ? -2 : -34);
+			check_next(&t, 0, top, pa, size);
+			check_next(&t, top - 1, top, pa, size);
+			check_next(&t, top + size - 1, top, pa, size);
 			check_flushed();
 			CHECK_EQ(amd_v1_unmap(&t, top, size / 2), -22);
 			agree(&t, top + size / 2, pa + size / 2, size, AMD_V1_W);
 			CHECK_EQ(amd_v1_unmap(&t, top, size), 0);
 			agree(&t, top, 0, 0, 0);
 			agree(&t, top + size - 1, 0, 0, 0);
+			check_next(&t, 0, 0, 0, 0);
 			CHECK_EQ(t.limbo_pages, levels - level);
 			CHECK_EQ(pages_used, levels - level + 1);
 			check_flushed();

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "tests/iommu/iommu_test.h"
+
+static void one_way(struct t *t, struct dma_space *s, struct dma_target *g, size_t len, const char *what,
+		    enum iommu_reason want)
+{
+	struct iommu_fault f;
+
+	dma_target_fill(g, 1300);
+	dma_faults_clear(s);
+	dma_try(s, DMA_WRITE, g->iova, len);
+	dma_expect_untouched(g, what);
+	if (EXPECT_MSG(t, iommu_fault_wait(s->iommu, &f, MS(100)) == 0, "%s, %s: fault: got none recorded, expected %s",
+		       s->name, what, iommu_reason_name(want))) {
+		EXPECT_MSG(t, f.rid.v == s->ex->rid.v, "%s, %s: fault's source: got " PRIRID ", expected " PRIRID,
+			   s->name, what, RIDARG(f.rid), RIDARG(s->ex->rid));
+		EXPECT_MSG(t, f.reason == want, "%s, %s: fault's reason: got %s (0x%x), expected %s", s->name, what,
+			   iommu_reason_name(f.reason), f.raw_reason, iommu_reason_name(want));
+	}
+	REQUIRE_OK(t, dma_space_detach(s));
+	REQUIRE_OK(t, dma_space_attach(s));
+	dma_faults_clear(s);
+	REQUIRE_OK(t, dma_load(s, 80, len));
+	EXPECT_OK(t, dma_write(g, 0, len));
+	dma_expect_written(g, 0, len, "after it was put right");
+	dma_expect_no_fault(s, "after it was put right");
+}
+
+/*
+ * An entry that is wrong lets nothing through, and the fault says in which way it is wrong.
+ *
+ * VT-d 9.3 to 9.6, chapter 7 (LCT.3, LCT.5, SCT.3, SPD.2, SPT.2, SPT.4): reserved bits, depths and
+ * translation types that there are not, and in scalable mode a PASID's directory and entry that are not
+ * present. A hypervisor that does not look at one of these takes a driver's mistake for a translation. Put
+ * right, the device works again.
+ */
+TEST(iommu, bad_entry, "a malformed entry of a device blocks it and is reported as what it is", NEED_IOMMU_TRANSLATION)
+{
+	unsigned devices = 0;
+	const char *why;
+
+	FOR_EACH_TRANSLATED(t, ex, EX_DMA_WRITE) {
+		const size_t len = dma_len(ex, PAGE_SIZE);
+		enum iommu_reason reason = IOMMU_FAULT_NONE;
+		struct dma_space *s;
+		struct dma_target *g;
+		const char *what;
+
+		if (!iommu_of(ex->dev)->ops->spoil)
+			continue;
+		s = dma_space_open(t, ex, DMA_TRANSLATED, &why);
+		if (!s)
+			continue;
+		g = dma_target_map(s, PAGE_SIZE, IOMMU_RW);
+		REQUIRE_OK(t, dma_load(s, 79, len));
+		ASSERT_OK(t, dma_write(g, 0, len));
+		dma_expect_written(g, 0, len, "as it should be");
+		for (unsigned n = 0; (what = s->iommu->ops->spoil(s->iommu, ex->rid, n, &reason)) != NULL; n++)
+			one_way(t, s, g, len, what, reason);
+		dma_space_close(s);
+		devices++;
+	}
+	if (devices == 0)
+		test_skip(t, "no unit whose entries we know to make wrong (VT-d)");
+}

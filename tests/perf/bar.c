@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "drivers/exercisers/exerciser.h"
+#include "drivers/pci/pci.h"
+#include "kernel/cpu/cpu.h"
+#include "kernel/lib/fmt.h"
+#include "kernel/mm/mm.h"
+#include "tests/vgpu/bar_class.h"
+
+#define PAGES_SHOWN 3u                   /* of a BAR; iterations= looks at up to PAGES_MOST */
+#define PAGES_MOST  64u
+#define PCI_ADDRESS 0xcf8                /* a latch that a VMM has to emulate; reads have no effect */
+
+struct safe { const char *why; uint64_t first, end; }; /* bytes of a BAR */
+
+static struct exerciser *exerciser_of(const struct pci_dev *d)
+{
+	for (unsigned i = 0; i < exerciser_count; i++)
+		if (exercisers[i].dev == d)
+			return &exercisers[i];
+	return NULL;
+}
+
+/*
+ * What of a BAR may be read: all, where reads have no side effects by its own word (prefetchable), or
+ * where a driver of ours has it at rest; of other devices the page of the MSI-X table (PCIe 7.7.2).
+ */
+static struct safe safe_part(struct pci_dev *d, unsigned bar)
+{
+	const struct exerciser *ex = exerciser_of(d);
+	const struct pci_bar *b = &d->bar[bar];
+	unsigned table_bar;
+	uint64_t table;
+
+	if (ex && ex->bars_private)
+		return (struct safe){NULL, 0, 0};
+	if (b->prefetchable)
+		return (struct safe){"prefetchable", 0, b->size};
+	if (ex && !ex->broken)
+		return (struct safe){"at rest", 0, b->size};
+	if (!msix_table_at(d, &table_bar, &table) || table_bar != bar || table >= b->size)
+		return (struct safe){NULL, 0, 0};
+	table = align_down(table, PAGE_SIZE);
+	return (struct safe){"MSI-X table", table, MIN(table + PAGE_SIZE, b->size)};
+}
+
+/*
+ * What costs about as much as a read of the I/O APIC may be a slow bus, where the kernel of the host
+ * answers that. Not so what costs as much as a port that the VMM itself answers; on bare metal nobody does.
+ */
+static enum bar_class classify(const struct bar_floor *f, uint64_t vmm_ns, const struct bar_latency *l)
+{
+	if (cpu_features.accel == ACCEL_BARE)
+		return BAR_DIRECT;
+	if (bar_classify(f, l) != BAR_UNCLEAR)
+		return bar_classify(f, l);
+	return l->p50_ns > vmm_ns - vmm_ns / 4 ? BAR_TRAPPED : BAR_UNCLEAR;
+}
+
+/* The median of reading the port of the PCI configuration address: no hypervisor's kernel has it. */
+static uint64_t vmm_floor(void)
+{
+	uint64_t ticks[33] = {0};
+
+	for (unsigned n = 0; n < ARRAY_SIZE(ticks); n++) {
+		const uint64_t t0 = tsc_read();
+		uint64_t took, k = n;
+
+		inl(PCI_ADDRESS);
+		took = tsc_read() - t0;
+		for (; k > 0 && ticks[k - 1] > took; k--)
+			ticks[k] = ticks[k - 1];
+		ticks[k] = took;
+	}
+	return tsc_to_ns(ticks[ARRAY_SIZE(ticks) / 2]);
+}
+
+static unsigned look(struct t *t, const struct bar_floor *f, uint64_t vmm_ns, struct pci_dev *d, unsigned bar)
+{
+	const struct safe part = safe_part(d, bar);
+	const uint64_t pages = (part.end - part.first + PAGE_SIZE - 1) / PAGE_SIZE;
+	const unsigned most = (unsigned)MIN(pages, (uint64_t)(test_iterations(t, 0) ? PAGES_MOST : PAGES_SHOWN));
+	unsigned count[3] = {0};
+
+	for (unsigned i = 0; i < most; i++) {
+		/* The first, the last, and evenly between. */
+		const uint64_t page = most > 1 ? (pages - 1) * i / (most - 1) : 0;
+		volatile void *p = mmio_map(gpa(d->bar[bar].base + part.first + page * PAGE_SIZE), 4);
+		struct bar_latency l;
+		char series[64];
+
+		if (!p)
+			test_error(t, "no room to map " PRIRID " BAR%u", RIDARG(d->rid), bar);
+		fmt_snprintf(series, sizeof(series), "dev=" PRIRID " bar=bar%u page=0x%llx", RIDARG(d->rid), bar,
+			     (unsigned long long)(part.first / PAGE_SIZE + page));
+		l = bar_measure(t, series, p);
+		count[classify(f, vmm_ns, &l)]++;
+		EXPECT_MSG(t, l.max_ns < SEC(1), PRIRID " BAR%u page 0x%llx: a read took %llu ms", RIDARG(d->rid), bar,
+			   (unsigned long long)page, (unsigned long long)(l.max_ns / 1000000));
+	}
+	if (most)
+		test_note(t, PRIRID " BAR%u (%s): of %u pages %u direct, %u trapped, %u unclear", RIDARG(d->rid), bar,
+			  part.why, most, count[BAR_DIRECT], count[BAR_TRAPPED], count[BAR_UNCLEAR]);
+	return most;
+}
+
+/*
+ * Which pages of which BARs the guest reaches by itself, and which the hypervisor answers.
+ *
+ * A page is trapped where reading it costs what a certain trap costs (the I/O APIC's window, read in the
+ * same boot, printed first), direct where it costs less than half. Registers of an emulated device are
+ * trapped; the frame buffer of one that is passed through must not be: that is what to look for here.
+ */
+TEST(perf, bar, "each BAR page that may be read: direct or trapped, against the floor of a certain trap", NEED_PCI)
+{
+	const struct bar_floor f = bar_floor_measure(t);
+	const uint64_t vmm_ns = vmm_floor();
+	unsigned pages = 0;
+
+	test_metric(t, "page=port_0xcf8 unit=ns n=33 value=%llu", (unsigned long long)vmm_ns);
+	FOR_EACH_PCI(d) {
+		if (!pci_decodes_memory(d))
+			continue;
+		for (unsigned bar = 0; bar < PCI_BAR_COUNT; bar++)
+			if (d->bar[bar].size && !d->bar[bar].io && d->bar[bar].assigned)
+				pages += look(t, &f, vmm_ns, d, bar);
+	}
+	if (pages == 0)
+		test_skip(t, "no memory BAR that may be read is decoded");
+}
