@@ -88,8 +88,9 @@ static void divide(struct timer *m)
 		uint32_t left;
 
 		apic_write(APIC_TIMER_DIV, (i & 4) << 1 | (i & 3));
-		for (unsigned k = 0; k < 5 && !rate(US(300), &m->per_ms_by[i], &left); k++)
-			;
+		for (unsigned k = 0; k < 5 && !m->per_ms_by[i]; k++)
+			if (!rate(US(300), &m->per_ms_by[i], &left))
+				m->per_ms_by[i] = 0; /* a stall: worth nothing */
 	}
 	apic_write(APIC_TIMER_DIV, DIVIDE_BY_1);
 }
@@ -250,6 +251,10 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 		for (unsigned i = 0; i < DIVISORS; i++) {
 			const uint64_t got = m->per_ms_by[i] << (i + 1);
 
+			if (!got) {
+				test_note(t, "CPU %u, divided by %u: not judged, each try was held up", cpu, 2u << i);
+				continue;
+			}
 			EXPECT_MSG(t, got > m->per_ms - m->per_ms / 4 && got < m->per_ms + m->per_ms / 4,
 				   "CPU %u, divided by %u: got %llu counts a ms, expected %llu of %llu undivided", cpu, 2u << i,
 				   (unsigned long long)m->per_ms_by[i], (unsigned long long)(m->per_ms >> (i + 1)),
