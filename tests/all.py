@@ -118,6 +118,9 @@ def machines():
     yield run("machine.q35-vtd.6G", "q35-vtd", "uefi", MEM="6G")
     yield run("machine.q35-vtd.1cpu", "q35-vtd", "pvh", SMP=1)
     yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
+    # What QEMU mended or broke since: AMD-Vi above all.
+    for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics"):
+        yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")
     yield run("machine.q35-vtd.clang", "q35-vtd", "pvh", "--images", f"{BUILD}/clang")
     yield run("machine.q35-vtd.ubsan", "q35-vtd", "uefi", "--images", f"{BUILD}/ubsan")
     yield run("machine.q35-vtd.disruptive", "q35-vtd", "pvh", "--plumb", "allow=disruptive require=pci.flr,pci.power")
@@ -142,6 +145,15 @@ def kvm():
         return
     for name in ("q35-vtd", "q35-plain", "pc-pve"):
         yield run(f"kvm.{name}", name, "pvh", "--timeout", "400", accel="kvm", seconds=420)
+
+
+def lab():
+    """A Linux host with KVM, VFIO and an IOMMU inside QEMU (docs/lab.md). PLUMB_LAB=skip leaves it out."""
+    if os.environ.get("PLUMB_LAB") == "skip":
+        yield Check("lab", "sh", "-c", "echo left out: PLUMB_LAB=skip; exit 77")
+        return
+    yield Check("lab.image", PLUMB, "lab", "--image-only", seconds=900)
+    yield Check("lab", PLUMB, "lab", seconds=1800)
 
 
 def main():
@@ -177,6 +189,7 @@ def main():
     batch(machines(), 2)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
+    batch(lab(), 1)
     for name in failed:
         print("FAIL", name)
     print(f"{time.monotonic() - start:.0f} s")

@@ -122,6 +122,8 @@ struct iommu_ops {
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
 	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
 	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+	/* The entry with the k-th of its reserved fields set, and invalidates; irq_update() mends it. -ERANGE: so many. */
+	int (*irq_reserved)(struct iommu *, int index, unsigned k);
 	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */
 	/* The message that names entry index, allocated or not. -ERANGE: no message can. */
 	int (*irq_message)(struct iommu *, int index, struct msi_msg *);

@@ -16,7 +16,7 @@
  * The counts go on from delivery_open() to delivery_finish(), over all steps of a test: an
  * interrupt that comes late is found by a later step, not swallowed between two.
  */
-#define DELIVERY_VECTORS 48
+#define DELIVERY_VECTORS 64
 #define DELIVERY_STRAYS  16
 
 struct delivery {
@@ -27,7 +27,7 @@ struct delivery {
 	uint32_t *due;                /* [vectors][cpus], since the start */
 	uint32_t *settled;            /* the same, as of the last check */
 	uint64_t patience;            /* ns to wait for one that is missing; shrinks when they are */
-	unsigned reported, strays;
+	unsigned reported[3], strays; /* told of: strays, missing, too many */
 	struct irq_stray stray[DELIVERY_STRAYS]; /* already told */
 };
 

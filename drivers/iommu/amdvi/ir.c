@@ -268,6 +268,33 @@ int amdvi_irq_write(struct iommu *iommu, int index, pci_rid_t rid, const struct 
 	return r;
 }
 
+/* 2.2.5.2, 2.2.5.3: an IntType that there is not, then a bit that there is not. */
+int amdvi_irq_reserved(struct iommu *iommu, int index, unsigned k)
+{
+	struct amdvi *v = amdvi_of(iommu);
+	unsigned entry;
+	struct amdvi_irt *t = lookup(v, index, &entry);
+	struct amdvi_pair e;
+
+	if (!t)
+		return -EINVAL;
+	if (k > 1)
+		return -ERANGE;
+	t = holder(v, t, entry);
+	if (v->control & CONTROL_GAEN)
+		e = ((struct amdvi_pair *)t->table.va)[entry];
+	else
+		e = (struct amdvi_pair){.lo = ((uint32_t *)t->table.va)[entry]};
+	if (k == 0)
+		e.lo |= IRTE_INTTYPE;
+	else if (v->control & CONTROL_GAEN)
+		e.hi |= BIT64(8);
+	else
+		e.lo |= BIT64(24);
+	set_entry(v, t, entry, &e);
+	return amdvi_inv_interrupts(v, t->id);
+}
+
 int amdvi_irq_unmap(struct iommu *iommu, int index)
 {
 	struct amdvi *v = amdvi_of(iommu);

@@ -105,6 +105,7 @@ void amdvi_ir_disable(struct iommu *);
 int amdvi_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
 int amdvi_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int amdvi_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+int amdvi_irq_reserved(struct iommu *, int index, unsigned k);
 int amdvi_irq_unmap(struct iommu *, int index);
 int amdvi_irq_message(struct iommu *, int index, struct msi_msg *);
 uint64_t amdvi_irq_rte(struct iommu *, int index, const struct irq_route *, bool mask);

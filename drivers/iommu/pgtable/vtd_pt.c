@@ -4,6 +4,7 @@
 
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
 #define ENTRIES  512
@@ -43,6 +44,12 @@ static bool is_present(uint64_t entry)
 
 static uint64_t prot_bits(const struct vtd_pt *t, unsigned prot)
 {
+	if (SABOTAGE(vtd_leaf_writable))
+		prot |= VTD_PT_W;
+	if (SABOTAGE(vtd_leaf_readable))
+		prot |= VTD_PT_R;
+	if (SABOTAGE(vtd_leaf_supervisor) && t->stage == VTD_FIRST)
+		return FS_P | FS_RW;
 	return t->stage == VTD_FIRST ? FS_P | FS_US | (prot & VTD_PT_W ? FS_RW : 0) : prot;
 }
 
@@ -88,6 +95,7 @@ static uint64_t *new_table(struct vtd_pt *t, uint64_t *pa)
  */
 static void to_limbo(struct vtd_pt *t, uint64_t pa)
 {
+	t->near = NULL;
 	set_entry(t, t->mem->at(t->ctx, pa), t->limbo);
 	t->limbo = pa;
 	t->limbo_pages++;
@@ -151,7 +159,7 @@ static void clear(struct vtd_pt *t, uint64_t pa, unsigned level, uint64_t iova, 
 		const uint64_t next = entry_end(iova, end, level), child = *entry & PT_ADDR;
 
 		if (is_present(*entry) && is_leaf(*entry, level)) {
-			set_entry(t, entry, 0);
+			set_entry(t, entry, SABOTAGE(vtd_leaf_stays) ? *entry : 0);
 		} else if (is_present(*entry)) {
 			clear(t, child, level - 1, iova, next);
 			if (is_empty(t->mem->at(t->ctx, child))) {
@@ -161,6 +169,26 @@ static void clear(struct vtd_pt *t, uint64_t pa, unsigned level, uint64_t iova, 
 		}
 		iova = next;
 	}
+}
+
+/* The table of level 1 that has iova's entry; NULL: there is none so deep. The last one found is kept. */
+static uint64_t *last_table(struct vtd_pt *t, uint64_t iova)
+{
+	uint64_t *table = t->near;
+
+	if (table && iova >> level_shift(2) == t->near_block)
+		return table;
+	table = t->mem->at(t->ctx, t->root);
+	for (unsigned level = t->levels; level > 1; level--) {
+		const uint64_t entry = table[level_index(iova, level)];
+
+		if (!is_present(entry) || is_leaf(entry, level))
+			return NULL;
+		table = t->mem->at(t->ctx, entry & PT_ADDR);
+	}
+	t->near = table;
+	t->near_block = iova >> level_shift(2);
+	return table;
 }
 
 /* May [iova, next) to pa be one leaf of this level? */
@@ -238,6 +266,7 @@ static int check_range(const struct vtd_pt *t, uint64_t *iova, uint64_t size)
 int vtd_pt_map(struct vtd_pt *t, uint64_t iova, uint64_t pa, uint64_t size, unsigned prot,
 	       uint64_t page_max)
 {
+	uint64_t *table;
 	bool cut = false;
 	int r = check_range(t, &iova, size);
 
@@ -248,6 +277,12 @@ int vtd_pt_map(struct vtd_pt *t, uint64_t iova, uint64_t pa, uint64_t size, unsi
 		return -EINVAL;
 	if (pa > PT_ADDR || size > PT_ADDR + VTD_PT_4K - pa)
 		return -ERANGE;
+	/* What a driver does for each transfer: one page, among others in a table that is there. */
+	table = size == VTD_PT_4K ? last_table(t, iova) : NULL;
+	if (table && !is_present(table[level_index(iova, 1)])) {
+		set_entry(t, &table[level_index(iova, 1)], pa | prot_bits(t, prot) | t->leaf_bits);
+		return 0;
+	}
 	if (count_mapped(t, t->root, t->levels, iova, iova + size, &cut) != 0)
 		return -EEXIST;
 	r = fill(t, t->root, t->levels, iova, iova + size, pa, prot_bits(t, prot) | t->leaf_bits,
@@ -259,11 +294,19 @@ int vtd_pt_map(struct vtd_pt *t, uint64_t iova, uint64_t pa, uint64_t size, unsi
 
 int vtd_pt_unmap(struct vtd_pt *t, uint64_t iova, uint64_t size)
 {
+	uint64_t *table;
 	bool cut = false;
 	int r = check_range(t, &iova, size);
 
 	if (r < 0)
 		return r;
+	table = size == VTD_PT_4K ? last_table(t, iova) : NULL;
+	if (table && is_present(table[level_index(iova, 1)])) {
+		set_entry(t, &table[level_index(iova, 1)], 0);
+		if (is_empty(table))
+			clear(t, t->root, t->levels, iova, iova + size);
+		return 0;
+	}
 	if (count_mapped(t, t->root, t->levels, iova, iova + size, &cut) != size)
 		return -ENOENT;
 	if (cut)
@@ -311,6 +354,7 @@ int vtd_pt_init(struct vtd_pt *t)
 	t->bits = t->stage == VTD_FIRST ? width : MIN(t->bits, width);
 	t->sizes &= VTD_PT_2M | VTD_PT_1G;
 	t->limbo = 0;
+	t->near = NULL;
 	t->pages = t->limbo_pages = 0;
 	return new_table(t, &t->root) ? 0 : -ENOMEM;
 }

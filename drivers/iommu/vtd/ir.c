@@ -5,6 +5,7 @@
 #include "drivers/apic/apic.h"
 #include "drivers/iommu/vtd/vtd.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 static struct vtd_entry *irte(struct vtd *v, int index)
 {
@@ -64,17 +65,18 @@ void vtd_ir_disable(struct iommu *iommu)
  */
 static int compose(const struct iommu *iommu, const struct irq_route *route, uint64_t *lo)
 {
+	const uint32_t dest = (route->dest ^ SABOTAGE(ir_wrong_cpu)) & (SABOTAGE(ir_wide_cut) ? 0xffffu : ~0u);
 	uint64_t dst;
 
 	if (iommu->remapping_eim) {
-		dst = FIELD_PREP(IRTE_DST, route->dest);
+		dst = FIELD_PREP(IRTE_DST, dest);
 	} else {
 		if (route->dest > 0xff || (route->mode == IRQ_LOGICAL && apic_mode == APIC_X2APIC))
 			return -EOPNOTSUPP;
 		dst = FIELD_PREP(IRTE_DST_XAPIC, route->dest);
 	}
-	*lo = IRTE_P | dst | FIELD_PREP(IRTE_V, route->vector) |
-	      FIELD_PREP(IRTE_DLM, (uint64_t)route->delivery) |
+	*lo = IRTE_P | dst | FIELD_PREP(IRTE_V, route->vector ^ SABOTAGE(ir_wrong_vector)) |
+	      (SABOTAGE(ir_lowest_to_all) ? 0 : FIELD_PREP(IRTE_DLM, (uint64_t)route->delivery)) |
 	      (route->mode == IRQ_LOGICAL ? IRTE_DM : 0) |
 	      (route->delivery == IRQ_LOWEST ? IRTE_RH : 0) | (route->level ? IRTE_TM : 0);
 	return 0;
@@ -83,7 +85,11 @@ static int compose(const struct iommu *iommu, const struct irq_route *route, uin
 /* Only the requester itself may use the entry: SVT = 01b, SQ = 00b (5.1.3). */
 static uint64_t compose_source(pci_rid_t rid)
 {
-	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, rid.v);
+	const uint16_t sid = (uint16_t)(rid.v ^ (SABOTAGE(ir_other_source) ? 8u : 0));
+
+	if (SABOTAGE(vtd_irte_any_source))
+		return 0;
+	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, sid);
 }
 
 /* Caching mode caches entries that are not present too (6.1). */
@@ -138,9 +144,25 @@ int vtd_irq_write(struct iommu *iommu, int index, pci_rid_t rid, const struct ir
 
 int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
 {
-	const int r = vtd_irq_write(iommu, index, rid, route);
+	const int r = SABOTAGE(ir_kept_old) ? 0 : vtd_irq_write(iommu, index, rid, route);
 
 	return r < 0 ? r : vtd_inv_iec(vtd_of(iommu), (unsigned)index);
+}
+
+/* 9.10: between the fields of each quadword, and its end. */
+int vtd_irq_reserved(struct iommu *iommu, int index, unsigned k)
+{
+	static const struct { uint64_t lo, hi; } fields[] = {
+		{BIT64(12), 0}, {BIT64(24), 0}, {0, BIT64(20)}, {0, BIT64(63)}};
+	struct vtd *v = vtd_of(iommu);
+	struct vtd_entry *e = irte(v, index);
+
+	if (!is_used(v, index))
+		return -EINVAL;
+	if (k >= ARRAY_SIZE(fields))
+		return -ERANGE;
+	vtd_set_entry(v, e, e->lo | fields[k].lo, e->hi | fields[k].hi);
+	return vtd_inv_iec(v, (unsigned)index);
 }
 
 int vtd_irq_unmap(struct iommu *iommu, int index)
@@ -149,7 +171,8 @@ int vtd_irq_unmap(struct iommu *iommu, int index)
 
 	if (!is_used(v, index))
 		return -EINVAL;
-	vtd_set_entry(v, irte(v, index), 0, 0);
+	if (!SABOTAGE(vtd_irte_stays))
+		vtd_set_entry(v, irte(v, index), 0, 0);
 	v->irt_used[index / 64] &= ~BIT64(index % 64);
 	return vtd_inv_iec(v, (unsigned)index);
 }

@@ -7,10 +7,12 @@
 #include "kernel/acpi/acpi.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/log/log.h"
 
 #define CACHE_LINE 64u
+#define GIVE_UP_NS MS(50)
 #define LIMBO_MAX  32u               /* tables kept for a page-selective sync before we ask for more */
 
 /* ---- registers ---- */
@@ -35,6 +37,19 @@ static void vtd_dump(struct iommu *iommu)
 		 vtd_r32(v, ICS_REG), (unsigned long long)vtd_r64(v, IRTA_REG));
 }
 
+/* What has stopped answering must not go on blocking devices and interrupts: off, if it still can. */
+static void give_up(struct vtd *v)
+{
+	const uint32_t on = GCMD_TE | GCMD_IRE;
+
+	v->gcmd &= ~on;
+	vtd_w32(v, GCMD_REG, v->gcmd);
+	if (!WAIT_FOR(!(vtd_r32(v, GSTS_REG) & on), GIVE_UP_NS))
+		log_line("# note iommu %08llx cannot be switched off: devices behind it may be cut off",
+			 (unsigned long long)v->iommu->desc.regs.v);
+	v->iommu->translating = v->iommu->remapping = v->iommu->remapping_eim = false;
+}
+
 int vtd_fail(struct vtd *v, const char *why)
 {
 	if (!v->iommu->broken) {
@@ -42,6 +57,7 @@ int vtd_fail(struct vtd *v, const char *why)
 		log_line("# note iommu %08llx is not used any more: %s",
 			 (unsigned long long)v->iommu->desc.regs.v, why);
 		vtd_dump(v->iommu);
+		give_up(v);
 	}
 	return -ETIMEDOUT;
 }
@@ -416,7 +432,7 @@ static int map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_
 	if (r < 0)
 		return r;
 	/* Caching mode keeps what is not present too (6.1). */
-	if (v->cap & CAP_CM)
+	if ((v->cap & CAP_CM) && !SABOTAGE(vtd_cm_map_skip))
 		return vtd_inv_range(v, d->id, d->stage, at.v, size, false, deadline_in(VTD_WAIT_NS));
 	return vtd_flush_write_buffer(v);
 }
@@ -628,6 +644,8 @@ static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, stru
 
 	if (d->iommu->broken)
 		return -EIO;
+	if (SABOTAGE(vtd_sync_skip))
+		return 0;
 	if (!range || d->passthrough)
 		return sync_domain(d, dl);
 	if (range->size == 0 || !is_aligned(range->iova.v | range->size, PAGE_SIZE))
@@ -665,6 +683,7 @@ const struct iommu_ops vtd_ops = {
 	.irq_map = vtd_irq_map,
 	.irq_update = vtd_irq_update,
 	.irq_write = vtd_irq_write,
+	.irq_reserved = vtd_irq_reserved,
 	.irq_unmap = vtd_irq_unmap,
 	.irq_message = vtd_irq_message,
 	.irq_rte = vtd_irq_rte,

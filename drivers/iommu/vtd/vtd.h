@@ -123,6 +123,7 @@ void vtd_ir_disable(struct iommu *);
 int vtd_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
 int vtd_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int vtd_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+int vtd_irq_reserved(struct iommu *, int index, unsigned k);
 int vtd_irq_unmap(struct iommu *, int index);
 int vtd_irq_message(struct iommu *, int index, struct msi_msg *);
 uint64_t vtd_irq_rte(struct iommu *, int index, const struct irq_route *, bool mask);

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from .. import EXIT_FAIL, EXIT_PASS, UsageError, build_dir, qemu, shown
+from .. import EXIT_FAIL, EXIT_PASS, UsageError, build_dir, qemu, shown, sysroot
 from ..guest import scratch
 from . import host, image, results, scenario
 from .scenario import Scenario
@@ -64,7 +64,8 @@ def cmd_lab(args) -> int:
 def _host(name: str, group: list[Scenario], kernel, archive, images, out, done, notes) -> None:
     """All scenarios of one host; booted again where one of them took it down."""
     prof = scenario.host(name)
-    machine = qemu.from_sysroot(image.QEMU)
+    machine = qemu.from_sysroot(sysroot.lowest(prof.needs_qemu))
+    inner = qemu.from_sysroot(image.QEMU)
     left = list(group)
     for _ in range(AGAIN):
         if not left:
@@ -74,7 +75,7 @@ def _host(name: str, group: list[Scenario], kernel, archive, images, out, done, 
             share = tmp / "share"
             host.lay_out(share, images)
             for one in left:
-                host.write(one, share, machine, share)
+                host.write(one, share, inner, share)
             line = host.argv(machine, prof, kernel, archive, share)
             bare = {one.name: host.run_bare(host.bare(machine, prof, share, share / one.name / "serial.log", one.plumb),
                                             machine.env, one.deadline) for one in left if one.kind == "truth"}

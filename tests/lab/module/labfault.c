@@ -1,10 +1,10 @@
-// SPDX-License-Identifier: GPL-2.0
+/* SPDX-License-Identifier: MIT */
 /*
  * Takes a part of a device's IOMMU domain away from under its owner, and gives it back when unloaded:
  *
  *	insmod labfault.ko device=0000:00:04.0 size=16777216
  *
- * For the lab alone: a host that loses mappings of a device that a guest uses. GPL as the kernel it is built for.
+ * For the lab alone: a host that loses mappings of a device that a guest uses.
  */
 #include <linux/iommu.h>
 #include <linux/module.h>
@@ -59,4 +59,4 @@ static void __exit labfault_exit(void)
 module_init(labfault_init);
 module_exit(labfault_exit);
 MODULE_DESCRIPTION("plumb's lab: an IOMMU domain torn down");
-MODULE_LICENSE("GPL");
+MODULE_LICENSE("Dual MIT/GPL");
