@@ -60,9 +60,12 @@ def _last(text: str) -> str:
     return lines[-1].strip() if lines else "not a word"
 
 
-def judged(one: Scenario, folder: Path, broke: str = "", status: int | None = None) -> Result:
+def judged(one: Scenario, folder: Path, broke: str = "", status: int | None = None, console: str = "") -> Result:
     """broke: why the host did not come to this scenario's end. status: of a QEMU that was not the host's."""
     out = Result(one)
+    if broke and one.host_ends and (line := _line(one.host_ends, console)):
+        out.known.append(f"the host's QEMU ends itself: {line}")
+        return out.close()
     if broke:
         out.problems.append(f"the host broke off: {broke}")
     steps = {name: _status(folder / f"{name}.status") for name in ("setup", "during", "after")}
