@@ -3,18 +3,18 @@
 #include "kernel/lib/fmt.h"
 #include "tests/apic/ipi.h"
 
-#define SAMPLES   8            /* of a pair: enough for an interval of the median, and no histogram */
-#define SAMPLES_MIN 2          /* where the host is so busy that they take longer than … */
-#define SLICE     MS(30)
-#define WARM_UP   2
-#define SOME_CPUS 4            /* of more CPUs than this, all pairs of so many */
-#define PATIENCE  MS(500)
-#define SETTLE    US(30)       /* until a target that is to be asleep is */
-#define ROUNDS    32           /* of broadcasts */
-#define BUSY_MAX  64           /* CPUs that may all spin: on a host with fewer that takes a second a round */
+#define SAMPLES 8     /* of a pair: enough for an interval of the median, and no histogram */
+#define SAMPLES_MIN 2 /* where the host is so busy that they take longer than … */
+#define SLICE MS(30)
+#define WARM_UP 2
+#define SOME_CPUS 4 /* of more CPUs than this, all pairs of so many */
+#define PATIENCE MS(500)
+#define SETTLE US(30) /* until a target that is to be asleep is */
+#define ROUNDS 32     /* of broadcasts */
+#define BUSY_MAX 64   /* CPUs that may all spin: on a host with fewer that takes a second a round */
 
 /* SDM vol. 3, 11.5.4. */
-#define LVT_MASKED   BIT(16)
+#define LVT_MASKED BIT(16)
 #define LVT_PERIODIC BIT(17)
 
 enum target { IDLE, BUSY, TARGETS };
@@ -34,8 +34,11 @@ struct pinger {
 
 static void send(const struct pinger *p, unsigned cpu, unsigned v)
 {
-	ipi_send(&(struct irq_route){.dest = p->mode == IRQ_LOGICAL ? apic_logical_id(cpu) : cpus[cpu]->apic_id,
-				     .mode = p->mode, .vector = (uint8_t)p->d->vector[v]}, IPI_DEST);
+	ipi_send(&(struct irq_route){.dest = p->mode == IRQ_LOGICAL ? apic_logical_id(cpu)
+								    : cpus[cpu]->apic_id,
+				     .mode = p->mode,
+				     .vector = (uint8_t)p->d->vector[v]},
+		 IPI_DEST);
 }
 
 static void on_ping(int vector, void *arg)
@@ -87,8 +90,8 @@ static void watchdog(bool on)
 }
 
 /*
- * The boot CPU while an AP sends. It sleeps unless it is a busy target: a third CPU that spins takes the time of the
- * two that count where the host has few. An AP that is in no call sleeps, or spins if it is told to.
+ * The boot CPU while an AP sends. It sleeps unless it is a busy target: a third CPU that spins takes the time
+ * of the two that count where the host has few. An AP that is in no call sleeps, or spins if it is told to.
  */
 static void stand_by(struct pinger *p)
 {
@@ -127,11 +130,12 @@ static void run_pair(struct pinger *p)
 		cpus[p->to]->want_busy = false;
 	delivery_due(p->d, p->to, PING, p->sent);
 	delivery_due(p->d, p->from, PONG, p->sent);
-	ASSERT_MSG(t, !p->lost, "CPU %u to CPU %u, %s, %s: no answer within %u ms", p->from, p->to, mode_name[p->mode],
-		   target_name[p->target], (unsigned)(PATIENCE / MS(1)));
+	ASSERT_MSG(t, !p->lost, "CPU %u to CPU %u, %s, %s: no answer within %u ms", p->from, p->to,
+		   mode_name[p->mode], target_name[p->target], (unsigned)(PATIENCE / MS(1)));
 }
 
-/* The CPUs that stand for all: their first, their last, and some between, of both sides of a cluster's edge. */
+/* The CPUs that stand for all: their first, their last, and some between, of both sides of a cluster's edge.
+ */
 static unsigned choose(const struct delivery *d, uint16_t *chosen)
 {
 	const unsigned n = MIN(d->cpus, kvm_emulates() ? 2u : (unsigned)SOME_CPUS);
@@ -163,18 +167,20 @@ static void all_pairs(struct pinger *p, const uint16_t *chosen, unsigned n)
 			}
 			if (p->mode != IRQ_PHYSICAL)
 				continue; /* a matrix of one mode says where CPUs lie apart */
-			fmt_snprintf(series, sizeof(series), "what=one_way target=%s mode=physical from=%u to=%u",
+			fmt_snprintf(series, sizeof(series),
+				     "what=one_way target=%s mode=physical from=%u to=%u",
 				     target_name[p->target], p->from, p->to);
 			test_metric_ticks(t, series, p->one_way, p->n);
-			fmt_snprintf(series, sizeof(series), "what=round_trip target=%s mode=physical from=%u to=%u",
+			fmt_snprintf(series, sizeof(series),
+				     "what=round_trip target=%s mode=physical from=%u to=%u",
 				     target_name[p->target], p->from, p->to);
 			test_metric_ticks(t, series, p->round_trip, p->n);
 		}
-	fmt_snprintf(series, sizeof(series), "what=one_way target=%s mode=%s pairs=%u", target_name[p->target],
-		     mode_name[p->mode], pairs);
+	fmt_snprintf(series, sizeof(series), "what=one_way target=%s mode=%s pairs=%u",
+		     target_name[p->target], mode_name[p->mode], pairs);
 	test_metric_ticks(t, series, one_way, at);
-	fmt_snprintf(series, sizeof(series), "what=round_trip target=%s mode=%s pairs=%u", target_name[p->target],
-		     mode_name[p->mode], pairs);
+	fmt_snprintf(series, sizeof(series), "what=round_trip target=%s mode=%s pairs=%u",
+		     target_name[p->target], mode_name[p->mode], pairs);
 	test_metric_ticks(t, series, round_trip, at);
 }
 
@@ -217,7 +223,7 @@ static void broadcast(struct delivery *d, enum target target)
 		start = tsc_read();
 		ipi_send(&(struct irq_route){.vector = (uint8_t)d->vector[PING]}, IPI_OTHERS);
 		if (!WAIT_FOR(all_came(d), SEC(1)))
-			break;           /* delivery_check() says who */
+			break; /* delivery_check() says who */
 		for (unsigned i = 1; i < d->cpus; i++)
 			last = MAX(last, irq_last_tsc(i, d->vector[PING]));
 		ticks[n] = last > start ? last - start : 0;
@@ -225,19 +231,23 @@ static void broadcast(struct delivery *d, enum target target)
 	set_all(false);
 	if (!delivery_check(d, "broadcasts to %s CPUs", target_name[target]))
 		return;
-	fmt_snprintf(series, sizeof(series), "what=broadcast target=%s cpus=%u", target_name[target], d->cpus - 1);
+	fmt_snprintf(series, sizeof(series), "what=broadcast target=%s cpus=%u", target_name[target],
+		     d->cpus - 1);
 	test_metric_ticks(d->t, series, ticks, n);
 }
 
 /*
- * What an interrupt from CPU to CPU costs: one way, there and back, to a CPU that sleeps and to one that runs.
+ * What an interrupt from CPU to CPU costs: one way, there and back, to a CPU that sleeps and to one that
+ * runs.
  *
- * From the TSC before the ICR write to the first TSC read in the target's handler, and to that in the sender's when the
- * target's handler has answered. Each pair (of more than 4 CPUs: of 4 that stand for them) by physical destination, as
- * a matrix; all pairs together, and by cluster; and from CPU 0 to all others until the last one has it. One way
- * compares the TSCs of two CPUs: a note says where that goes wrong. Every one that is sent is counted.
+ * From the TSC before the ICR write to the first TSC read in the target's handler, and to that in the
+ * sender's when the target's handler has answered. Each pair (of more than 4 CPUs: of 4 that stand for them)
+ * by physical destination, as a matrix; all pairs together, and by cluster; and from CPU 0 to all others
+ * until the last one has it. One way compares the TSCs of two CPUs: a note says where that goes wrong. Every
+ * one that is sent is counted.
  */
-TEST(perf, ipi, "one way and round trip, idle (HLT) and busy target, physical and cluster, broadcast", NEED_SMP)
+TEST(perf, ipi, "one way and round trip, idle (HLT) and busy target, physical and cluster, broadcast",
+     NEED_SMP)
 {
 	struct delivery *d = delivery_open(t, VECTORS);
 	struct pinger *p = test_alloc(t, sizeof(*p));
@@ -263,6 +273,7 @@ TEST(perf, ipi, "one way and round trip, idle (HLT) and busy target, physical an
 	if (d->cpus <= BUSY_MAX)
 		broadcast(d, BUSY);
 	if (p->negative)
-		test_note(t, "the TSCs differ: %u times one way came out below 0 and counts as 0", p->negative);
+		test_note(t, "the TSCs differ: %u times one way came out below 0 and counts as 0",
+			  p->negative);
 	delivery_finish(d, "all that were sent");
 }
