@@ -103,7 +103,7 @@ def compare(old: list[tuple[str, Outcome]], new: list[tuple[str, Outcome]], tole
     sides = [_gather(old, wanted), _gather(new, wanted)]
     for ident, theirs in sides[1].items():
         if ident in sides[0]:
-            out.rows.append(_row(sides[0][ident], theirs, tolerance))
+            out.rows.append(row_of(sides[0][ident], theirs, tolerance))
     for name, mine, other in (("old", sides[0], sides[1]), ("new", sides[1], sides[0])):
         out.alone[name] = sum(i not in other for i in mine)
     out.rows.sort(key=lambda r: (RANK.index(r.says), -r.slowdown))
@@ -140,7 +140,7 @@ def side_of(boots: list[tuple[Series, float]]) -> Side:
                 max(e[1] + step for e, step in ends) if whole else None, sum(s.n for s, _ in boots))
 
 
-def _row(old: list, new: list, tolerance: float) -> Row:
+def row_of(old: list, new: list, tolerance: float = TOLERANCE) -> Row:
     a, b, series = side_of(old), side_of(new), new[-1][0]
     ratio = b.middle / a.middle if a.middle > 0 else None
     if None in (a.low, a.high, b.low, b.high):

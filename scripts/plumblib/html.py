@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import UsageError, html_plots, html_topology
+from . import UsageError, html_plots, html_topology, modes, noise
 from .compare import Row, clock_step, ratio_text, side_of, stable
 from .judge import HINT, Outcome
 from .markdown import machine_rows
@@ -30,7 +30,6 @@ CLOSE_LINES = 12                     # shown at once: what QEMU did just before 
 LINES_MOST, CHECKS_MOST, FINDINGS_MOST, ROWS_MOST = 400, 100, 200, 2000   # what a page can bear of each
 ROWS_OPEN = 14                       # measurements of a test before they are folded
 CHARTS_OPEN = 6                      # of distributions, where a test has nothing else
-NOISY = 1_000_000                    # ns away that deserve a word on top
 GONE = "PLB002"                      # a known bug that is gone: news, no fault
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SIGNS = {"pass": "✓", "fixed": "✓", "fail": "✗", "error": "✗", "timeout": "✗", "skip": "–", "todo": "○"}
@@ -107,7 +106,13 @@ def _sentence(found: Outcome) -> tuple[str, str]:
     """What a stranger must know, and the line below it. A finding says it best."""
     said = _outcome(found)
     first = next((f for f in found.report.findings if f.ident != GONE), None)
-    return (first.text, said) if first and found.word == "FAIL" else (said, "")
+    if first and found.word == "FAIL":
+        return first.text, said
+    # Without a finding, what the first of several says: those after it stand on what it looks at.
+    bad = [t for t in found.report.tests if t.outcome in BAD]
+    if found.word == "FAIL" and len(bad) > 1 and bad[0].claim:
+        return f"Not so: {bad[0].claim} ({bad[0].name})", said
+    return said, ""
 
 
 def _outcome(found: Outcome) -> str:
@@ -142,7 +147,7 @@ def _head(item: Item) -> dict:
             "segments": _segments(rep), "total": max(1, sum(n for _, n, _ in _segments(rep))),
             "seconds": f"{took:.1f} s" if took else "", "problems": [p for p in rep.problems if item.found.why not in p][:12],
             "must": rep.must, "errors": rep.errors, "version": rep.version, "git": rep.git, "boot": rep.boot,
-            "cmdline": rep.cmdline, "noise": _noise(rep), "traced": item.trace.groups if item.trace else ""}
+            "cmdline": rep.cmdline, "noise": noise.sentence(rep), "traced": item.trace.groups if item.trace else ""}
 
 
 def _first(rep: Report, key: str) -> str:
@@ -152,15 +157,6 @@ def _first(rep: Report, key: str) -> str:
 def _iommu_short(rep: Report) -> str:
     said = _first(rep, "iommu")
     return "" if not said else "no IOMMU" if said == "none" else said.split(" at ")[0]
-
-
-def _noise(rep: Report) -> str:
-    away = [s for s in by_ident(rep).values() if s.name == "boot.noise" and s.unit == "ns" and s.keys.get("what") == "longest"]
-    worst = max(away, key=lambda s: s.middle or 0, default=None)
-    if not worst or (worst.middle or 0) < NOISY:
-        return ""
-    return (f"Noisy machine: CPU {worst.keys.get('cpu', '?')} was away for {shown(worst.middle, 'ns')} while it only"
-            " spun. Trust medians, not tails.")
 
 
 # ---- what is wrong ----
@@ -312,6 +308,8 @@ def _measures(items: list[Item]) -> list[dict]:
     names = dict.fromkeys(ident[0] for series in every for ident in series)
     drivers = {f.address: f.driver for i in items for root in html_topology.build(i.found.report)
                for f in html_topology.flat([root]) if f.driver}
+    costs = [modes.tables(i.found.report) for i in items]
+    floors = [_floor(series) for series in every]
     out = []
     for name in names:
         mine = [{k: s for k, s in series.items() if k[0] == name} for series in every]
@@ -332,8 +330,28 @@ def _measures(items: list[Item]) -> list[dict]:
         drawn = [{"title": c.title, "svg": _markup(c.svg), "kind": c.kind, "points": c.points,
                                               "legend": [(_markup(s), text) for s, text in c.legend]} for c in charts]
         plain = [c for c in drawn if c["kind"] != "cdf"] or drawn[:CHARTS_OPEN]
-        out.append({"name": name, "charts": plain, "more": [c for c in drawn if c not in plain], "rows": rows, "folded": len(rows) > ROWS_OPEN, "common": common, "context": context})
+        told = [{"label": items[at].label, "heads": heads, "rows": rows_, "note": note}
+                for at, found in enumerate(costs) for test, heads, rows_, note in found if test == name]
+        out.append({"name": name, "costs": told, "floor": _beside(name, floors, items), "charts": plain, "more": [c for c in drawn if c not in plain], "rows": rows, "folded": len(rows) > ROWS_OPEN, "common": common, "context": context})
     return out
+
+
+# What a test cannot be quicker than: an operation of perf.exits that it makes at least once.
+FLOORS = {"dma": ("mmio_read", "telling the device is one access like it"), "msi": ("mmio_read", "raising is one access like it"),
+          "apic": ("icr_write", "sending is one such write"), "vgpu": ("mmio_read", "an access that the host answers")}
+
+
+def _floor(series: dict[tuple, Series]) -> dict[str, float]:
+    return {s.keys.get("op", ""): s.middle for s in series.values() if s.name == "perf.exits" and s.unit == "ns" and s.middle}
+
+
+def _beside(name: str, floors: list[dict[str, float]], items: list[Item]) -> str:
+    """The part of a time that is the exit, for a reader to subtract by eye."""
+    op, why = FLOORS.get(name.partition(".")[0], ("", ""))
+    if name.startswith("perf.") and name != "perf.exits":
+        op, why = "mmio_read", "a certain trap"
+    said = [f"{(items[at].label + ' ') if items[at].label else ''}{shown(f[op], 'ns')}" for at, f in enumerate(floors) if f.get(op)]
+    return f"The floor: {' · '.join(said)} for {op.replace('_', ' ')} (perf.exits); {why}." if said else ""
 
 
 def _cell(s: Series | None, scale, color: int, first: Series | None, first_step: float, step: float) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from . import modes, noise
 from .cmdline import without
 from .judge import HINT, Outcome
 from .outputs import BAD, counts, word
@@ -62,6 +63,8 @@ def as_markdown(found: Outcome, name: str = "", metrics: bool = True) -> str:
         out += ["", f"**No trustworthy verdict:** {cell(found.why)}"]
         out += [f"- {cell(p)}" for p in rep.problems if found.why not in p][:8]
     out += [f"- {cell(x)}" for x in rep.must + rep.errors]
+    said = noise.sentence(rep)
+    out += ["", f"*{cell(said)}*"] if said else []
     for f in rep.findings:
         out += ["", f"### {f.ident} {cell(f.text)}", ""]
         out += [f"- **{key}** {cell(getattr(f, key))}" for key in ("evidence", "likely", "do") if getattr(f, key)]
@@ -81,6 +84,8 @@ def as_markdown(found: Outcome, name: str = "", metrics: bool = True) -> str:
     if rep.tests:
         rows = [(t.name, word(t), f"{(t.us or 0) / 1000:.1f} ms") for t in rep.tests]
         out += folded(f"All {len(rows)} tests", table(("test", "outcome", "took"), rows))
+    for test, heads, rows, note in modes.tables(rep) if metrics else []:
+        out += folded(f"What it costs, beside {cell(heads[1])}: {cell(test)}", table(tuple(heads), rows) + ([cell(note)] if note else []))
     series = all_series(rep) if metrics else []
     if series:
         rows = [(s.name, s.label, shown(s.middle, s.unit), shown(s.figures.get("p99"), s.unit), s.n) for s in series]

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict
 from html import escape
 
+from . import noise
 from .judge import HINT, Outcome
 from .report import Report, Test
 from .series import Series, read
@@ -94,6 +95,8 @@ def text(found: Outcome, paint: Paint, seconds: float | None = None, log: str = 
         out += [f"    {clean(p)}" for p in rep.problems if found.why not in p][:8]
     if evidence:
         out.append(f"    registers, APICs and QEMU's last words: {evidence}")
+    said = noise.sentence(rep)
+    out += [paint("yellow", said)] if said else []
     last = summary_line(found, seconds, paint)
     out.append(last + (f"     log {log}" if log else ""))
     return "\n".join(out)

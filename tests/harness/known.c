@@ -179,6 +179,10 @@ static const struct {
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
+	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
+	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
+	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", NULL},
+	 "*nvidia MSI* remapped its entry *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
 	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,

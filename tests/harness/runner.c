@@ -199,6 +199,7 @@ static void body(struct t *t)
 	}
 	irq_enable();
 	cleanups(t);
+	units_check(t);
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
 		t->outcome = OUT_ERROR;
 	/* A skip says that there was nothing to see, and takes back nothing that was seen. */
@@ -406,6 +407,12 @@ uint64_t test_iterations(const struct t *t, uint64_t dflt)
 {
 	(void)t;
 	return cmdline.iterations ? cmdline.iterations : dflt;
+}
+
+void test_budget(struct t *t, uint64_t ns)
+{
+	(void)t;
+	deadline_set_limit(deadline_in(ns));
 }
 
 struct exerciser *test_next_exerciser(struct t *t, struct exerciser *after, uint32_t caps)

@@ -25,6 +25,8 @@ const char *need_missing(enum test_need);
 const char *known_bug(const char *suite, const char *name);
 /* … and does it account for this check's failure? */
 bool known_failure(const char *suite, const char *name, const char *text);
+/* units.c: an IOMMU that stopped answering fails the test, and is a finding */
+void units_check(struct t *);
 /* env.c: the # env lines */
 void env_print(void);
 /* " accel=… clock=tsc apic=… iommu=…" for metrics */

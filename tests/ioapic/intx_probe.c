@@ -5,7 +5,8 @@
 #include "kernel/lib/sabotage.h"
 
 #define RTE_MASKED BIT64(16)
-#define PIN_WINDOW US(100) /* a pin that is up interrupts at once when it is unmasked */
+#define PIN_WINDOW US(100) /* a pin that is up interrupts at once when it is unmasked … */
+#define PIN_LATE   MS(2)   /* … or some thousand instructions later, where KVM emulates each */
 #define LINE_LIMIT MS(600) /* for the device's signal to reach the pin */
 #define LINE_TRIES 3
 #define ARRIVAL    SEC(1)
@@ -73,7 +74,7 @@ static bool pin_up(struct ioapic *io, unsigned pin)
 
 	if (!pin_write(io, pin, false))
 		return false;
-	up = WAIT_FOR(came() != before, PIN_WINDOW);
+	up = WAIT_FOR(came() != before, kvm_emulates() ? PIN_LATE : PIN_WINDOW);
 	pin_mask(io, pin);
 	/* It may have come between the last look and the mask. */
 	up |= came() != before;
@@ -134,14 +135,15 @@ void intx_close(struct intx *x)
 
 static void close_last(void *arg) { intx_close(arg); }
 
-/* The one that is up, of those that were down before. */
+/* The one that is up, of those that were down before; twice, lest it was the last one's, come late. */
 static struct candidate *find_pin(uint64_t ns)
 {
 	const struct deadline end = deadline_in(ns);
 
 	do {
 		for (unsigned i = 0; i < candidate_count; i++)
-			if (!candidates[i].noisy && pin_up(candidates[i].io, candidates[i].pin))
+			if (!candidates[i].noisy && pin_up(candidates[i].io, candidates[i].pin) &&
+			    pin_up(candidates[i].io, candidates[i].pin))
 				return &candidates[i];
 	} while (!deadline_passed(end));
 	return NULL;
@@ -224,6 +226,14 @@ unsigned intx_one(struct intx *x, const struct intx_ops *ops)
 	if (SABOTAGE(intx_eoi_first))
 		(void)take_in_service();
 	ops->take(ops->arg);
+	/*
+	 * A KVM that emulates ends a level as it injects it, and it comes again until it is taken back
+	 * (docs/kvm.md): there only what comes later is one too many.
+	 */
+	if (kvm_emulates() && came() != before) {
+		delay(QUIET);
+		before = came() - 1;
+	}
 	/* Taken back before the EOI: a line that stays up comes again, and is counted. */
 	for (unsigned i = 0; i < 4 && take_in_service(); i++)
 		delay(QUIET);

@@ -126,6 +126,67 @@ TEST(iommu, unmap_sync, "a page unmapped and synchronised (by page, domain, glob
 		test_skip(t, "no device under test that writes known bytes behind an IOMMU");
 }
 
+static void back_to_queue(void *arg)
+{
+	struct iommu *u = arg;
+
+	if (u->translating)
+		u->ops->disable(u);
+	u->ops->queue_use(u, true);
+}
+
+/*
+ * The unit's registers invalidate as its queue does.
+ *
+ * VT-d 6.5.1 (CCMD_REG, IOTLB_REG, IVA_REG): what firmware uses, and what there is where ECAP.QI is clear. Each
+ * granularity of the IOTLB, and the context entry's as the device is taken out of its domain. A hypervisor
+ * that has only ever seen drivers with a queue may do nothing here and say that it is done.
+ */
+TEST(iommu, by_register, "invalidations by register (pages, domain, global, context) do what those by queue do",
+     NEED_IOMMU_TRANSLATION)
+{
+	unsigned devices = 0;
+	const char *why;
+
+	FOR_EACH_TRANSLATED(t, ex, EX_DMA_WRITE) {
+		struct iommu *u = iommu_of(ex->dev);
+		const size_t len = dma_len(ex, PAGE_SIZE);
+		struct dma_target *g;
+		struct dma_space *s;
+
+		if (!u->ops->queue_use)
+			continue;
+		if (u->translating)
+			u->ops->disable(u);
+		if (u->ops->queue_use(u, false) == -EOPNOTSUPP)
+			continue;
+		test_cleanup(t, back_to_queue, u);
+		s = dma_space_open(t, ex, DMA_TRANSLATED, &why);
+		if (!s)
+			continue;
+		for (enum how how = BY_PAGE; how < HOW_COUNT; how++)
+			unmap_one(t, s, how, len);
+		g = dma_target_map(s, PAGE_SIZE, IOMMU_RW);
+		REQUIRE_OK(t, dma_load(s, 11, len));
+		ASSERT_OK(t, dma_write(g, 0, len));
+		dma_expect_written(g, 0, len, "attached");
+		ASSERT_OK(t, dma_space_detach(s));
+		dma_target_fill(g, 102);
+		dma_faults_clear(s);
+		dma_try(s, DMA_WRITE, g->iova, len);
+		dma_expect_untouched(g, "detached");
+		ASSERT_OK(t, dma_space_attach(s));
+		dma_faults_clear(s);
+		REQUIRE_OK(t, dma_load(s, 12, len));
+		EXPECT_OK(t, dma_write(g, 0, len));
+		dma_expect_written(g, 0, len, "attached again");
+		dma_space_close(s);
+		devices++;
+	}
+	if (devices == 0)
+		test_skip(t, "no unit that is invalidated by register (VT-d in legacy mode; ECAP.SMTS=1 or another kind of unit)");
+}
+
 static bool in_own(const struct exerciser *ex, uint64_t at)
 {
 	for (unsigned i = 0; i < ex->own_count; i++) {

@@ -28,9 +28,18 @@ give() {
 	echo > "$dev/driver_override"
 }
 
+# vfs 0000:02:00.0 2: so many virtual functions, by the device's own driver; nobody drives them
+vfs() {
+	local dev=/sys/bus/pci/devices/$1
+	[ -e "$dev/driver" ] || { modprobe igb; echo "$1" > /sys/bus/pci/drivers_probe; }
+	[ "$2" = 0 ] || echo 0 > "$dev/sriov_drivers_autoprobe"
+	echo "$2" > "$dev/sriov_numvfs"
+}
+
 # mdev mtty-2 UUID: one more mediated device of a type
 mdev() {
 	local kind
+	modprobe vfio_iommu_type1 || return
 	kind=$(find /sys/devices/virtual -path "*/mdev_supported_types/$1" | head -n 1)
 	[ -n "$kind" ] || { echo "no mdev type $1"; return 1; }
 	[ -e "/sys/bus/mdev/devices/$2" ] || echo "$2" > "$kind/create"

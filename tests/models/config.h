@@ -10,10 +10,18 @@
 #include "tests/models/breaks.h"
 
 enum { PCI_CONFIG_SIZE = 4096, PCI_BARS = 6 };
-/* Offset in config space, and in BAR0's mirror of it, of the MSI re-arm register. */
-enum { CFG_MSI_REARM = 0x704 };
+/* Offsets in config space, and in BAR0's mirror of it, that re-arm the MSI: a byte 0xff, a doubleword. */
+enum { CFG_MSI_REARM_8 = 0x68, CFG_MSI_REARM = 0x704 };
 
 enum bar_type { BAR_NONE, BAR_MEM32, BAR_MEM64, BAR_MEM64_PREF, BAR_IO };
+
+/* What lets the next message go, by generation. */
+enum rearm {
+	REARM_NONE,                   /* nothing: a VF */
+	REARM_BYTE,                   /* Kepler, Maxwell: CFG_MSI_REARM_8 */
+	REARM_DWORD,                  /* GP100 to GA10x: CFG_MSI_REARM */
+	REARM_TOP,                    /* Hopper: the tree's TOP_EN cleared and set */
+};
 
 struct bar {
 	enum bar_type type;
@@ -23,6 +31,7 @@ struct bar {
 struct kind {
 	const char *name, *text;
 	uint16_t vendor, device, sub_vendor, sub_device;
+	uint32_t class_code;          /* 0: a VGA controller */
 	uint8_t revision;
 	uint8_t pin;                  /* 1: INTA */
 	struct bar bar[PCI_BARS];
@@ -33,8 +42,11 @@ struct kind {
 	uint32_t msix_table, msix_pba;
 	uint32_t chip, other_chip;    /* BOOT_42's chip id; the one of an unlocked card */
 	uint32_t boot1;               /* BOOT_1 17:16: 0 real, 1 paravirtual, 2 VF */
+	enum rearm rearm;
+	bool old_pmc;                 /* to Maxwell: one enable register of two bits, software bit in the status */
 	bool turing;                  /* has the Turing interrupt tree, not PMC */
 	uint32_t tree;                /* where in BAR0 */
+	bool window;                  /* 0x1700 can name system memory */
 	uint32_t absent;              /* what a register that is not there reads */
 };
 

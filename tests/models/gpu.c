@@ -9,6 +9,7 @@
  *  - A read nobody answers is all ones.
  *  - Registers that are not modelled read 0 in a vGPU, 0xbadf5040 elsewhere.
  *  - A VF shows the boot registers at the same place as a whole GPU.
+ *  - Of a Turing or later GPU only the tree interrupts; PBUS and PMC are not modelled there.
  */
 #include <string.h>
 
@@ -39,6 +40,7 @@ void gpu_reset(struct gpu *g)
 	g->pbus_intr = g->pbus_en = g->window = 0;
 	g->timer_intr = g->timer_en = g->alarm = 0;
 	g->top_en = 0;
+	g->top_set = false;
 	g->ticked = gpu_clock(g);
 }
 
@@ -120,6 +122,12 @@ bool gpu_line(const struct gpu *g)
 		return false;
 	if (g->kind->turing)
 		return tree_top(g) & g->top_en;
+	if (g->kind->old_pmc) {
+		const uint32_t status = pmc_status(g, 0);
+
+		return ((status & ~NV_PMC_INTR_SOFTWARE) && (g->pmc_en[0] & NV_PMC_INTR_EN_HARDWARE)) ||
+		       ((status & NV_PMC_INTR_SOFTWARE) && (g->pmc_en[0] & NV_PMC_INTR_EN_SOFTWARE));
+	}
 	for (unsigned i = 0; i < NV_PMC_OUTPUTS; i++)
 		if (pmc_status(g, i) & g->pmc_en[i])
 			return true;
@@ -163,7 +171,7 @@ static bool window(struct gpu *g, uint32_t off, void *buf, size_t n, bool write)
 
 static bool has_window(const struct gpu *g)
 {
-	return g->kind->boot1 == 0;
+	return g->kind->window;
 }
 
 static uint32_t read_tree(struct gpu *g, uint32_t off)
@@ -202,8 +210,10 @@ static void write_tree(struct gpu *g, uint32_t off, uint32_t value)
 		g->leaf_en[i] |= value;
 	else if ((i = at(off, NV_CPU_INTR_LEAF_EN_CLEAR, NV_LEAVES)) < NV_LEAVES)
 		g->leaf_en[i] &= ~value;
-	else if (off == NV_CPU_INTR_TOP_EN_SET)
+	else if (off == NV_CPU_INTR_TOP_EN_SET) {
+		g->top_set |= (value & ~g->top_en) != 0;
 		g->top_en |= value;
+	}
 	else if (off == NV_CPU_INTR_TOP_EN_CLEAR)
 		g->top_en &= ~value;
 	else if (off == NV_CPU_INTR_LEAF_TRIGGER && vector < 32 * NV_LEAVES &&
@@ -211,91 +221,125 @@ static void write_tree(struct gpu *g, uint32_t off, uint32_t value)
 		g->leaf[vector / 32] |= 1u << vector % 32;
 }
 
-static uint32_t read_pascal(struct gpu *g, uint32_t off)
+/* What Pascal and Turing have alike. */
+static uint32_t read_common(struct gpu *g, uint32_t off)
 {
 	const uint64_t clock = gpu_clock(g);
-	uint32_t value = 0xffffffff;
-	unsigned i;
+	uint32_t value;
 
-	if ((i = at(off, NV_PMC_INTR, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS)
-		return pmc_status(g, i);
-	if ((i = at(off, NV_PMC_INTR_EN, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS)
-		return g->pmc_en[i];
-	if ((i = at(off, NV_PMC_INTR_SW, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS)
-		return g->pmc_sw[i];
-	if (has_window(g) && off >= NV_PRAMIN && off - NV_PRAMIN < NV_PRAMIN_SIZE) {
-		if (!window(g, off, &value, 4, false))
-			value = 0xffffffff;
-		return value;
-	}
+	if (has_window(g) && off >= NV_PRAMIN && off - NV_PRAMIN < NV_PRAMIN_SIZE)
+		return window(g, off, &value, 4, false) ? value : 0xffffffff;
 	switch (off) {
-	case NV_PBUS_INTR_0:
-		return g->pbus_intr;
-	case NV_PBUS_INTR_EN_0:
-		return g->pbus_en;
 	case NV_PBUS_BAR0_WINDOW:
 		return has_window(g) ? g->window : g->kind->absent;
-	case NV_PTIMER_INTR_0:
-		return g->timer_intr;
-	case NV_PTIMER_INTR_EN_0:
-		return g->timer_en;
 	case NV_PTIMER_TIME_0:
 		return (uint32_t)clock & ~31u;
 	case NV_PTIMER_TIME_1:
 		return (uint32_t)(clock >> 32);
-	case NV_PTIMER_ALARM_0:
-		return g->alarm;
 	default:
 		return g->kind->absent;
 	}
 }
 
-static void write_pascal(struct gpu *g, uint32_t off, uint32_t value, uint32_t mask)
+static uint32_t read_pascal(struct gpu *g, uint32_t off)
 {
-	const bool deaf = broken(g->brk, BRK_NO_TRIGGER);
+	const unsigned outputs = g->kind->old_pmc ? 1 : NV_PMC_OUTPUTS;
 	unsigned i;
 
-	if ((i = at(off, NV_PMC_INTR_EN_SET, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS) {
-		g->pmc_en[i] |= value;
-	} else if ((i = at(off, NV_PMC_INTR_EN_CLEAR, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS) {
-		g->pmc_en[i] &= ~value;
-	} else if ((i = at(off, NV_PMC_INTR_SW, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS) {
-		if (!(mask & 1))
-			return;
-		if (!(value & 1))
-			acknowledge(g, &g->pmc_sw[i], 1);
-		else if (!deaf && !broken(g->brk, BRK_NO_PMC_SW))
-			g->pmc_sw[i] |= 1;
-	} else {
-		switch (off) {
-		case NV_PBUS_INTR_0:
-			acknowledge(g, &g->pbus_intr, value);
-			break;
-		case NV_PBUS_INTR_EN_0:
-			g->pbus_en = (g->pbus_en & ~mask) | value;
-			break;
-		case NV_PBUS_SW_INTR_0:
-			if ((value & 1) && !deaf && !broken(g->brk, BRK_NO_PBUS))
-				g->pbus_intr |= NV_PBUS_INTR_SW;
-			break;
-		case NV_PBUS_BAR0_WINDOW:
-			g->window = ((g->window & ~mask) | value) & 0x03ffffff;
-			break;
-		case NV_PTIMER_INTR_0:
-			acknowledge(g, &g->timer_intr, value);
-			break;
-		case NV_PTIMER_INTR_EN_0:
-			g->timer_en = ((g->timer_en & ~mask) | value) & 3;
-			break;
-		case NV_PTIMER_ALARM_0:
-			g->alarm = ((g->alarm & ~mask) | value) & ~31u;
-			if (alarm_works(g) && g->alarm == ((uint32_t)g->ticked & ~31u))
-				g->timer_intr |= NV_PTIMER_ALARM;
-			break;
-		default:
-			break;
-		}
+	if ((i = at(off, NV_PMC_INTR, outputs)) < outputs)
+		return pmc_status(g, i);
+	if ((i = at(off, NV_PMC_INTR_EN, outputs)) < outputs)
+		return g->pmc_en[i];
+	if (!g->kind->old_pmc && (i = at(off, NV_PMC_INTR_SW, outputs)) < outputs)
+		return g->pmc_sw[i];
+	switch (off) {
+	case NV_PBUS_INTR_0:
+		return g->pbus_intr;
+	case NV_PBUS_INTR_EN_0:
+		return g->pbus_en;
+	case NV_PTIMER_INTR_0:
+		return g->timer_intr;
+	case NV_PTIMER_INTR_EN_0:
+		return g->timer_en;
+	case NV_PTIMER_ALARM_0:
+		return g->alarm;
+	default:
+		return read_common(g, off);
 	}
+}
+
+static void write_common(struct gpu *g, uint32_t off, uint32_t value, uint32_t mask)
+{
+	if (off == NV_PBUS_BAR0_WINDOW)
+		g->window = ((g->window & ~mask) | value) & 0x03ffffff;
+}
+
+/* PMC's software interrupt: bit 0 of a register of its own, to Maxwell bit 31 of the status. */
+static void write_pmc_sw(struct gpu *g, unsigned output, bool on)
+{
+	if (!on)
+		acknowledge(g, &g->pmc_sw[output], 1);
+	else if (!broken(g->brk, BRK_NO_TRIGGER) && !broken(g->brk, BRK_NO_PMC_SW))
+		g->pmc_sw[output] |= 1;
+}
+
+/* Whether it was one of PMC's. */
+static bool write_pmc(struct gpu *g, uint32_t off, uint32_t value, uint32_t mask)
+{
+	unsigned i;
+
+	if (g->kind->old_pmc) {
+		if (off == NV_PMC_INTR_EN)
+			g->pmc_en[0] = ((g->pmc_en[0] & ~mask) | value) &
+				       (NV_PMC_INTR_EN_HARDWARE | NV_PMC_INTR_EN_SOFTWARE);
+		else if (off == NV_PMC_INTR && (mask & NV_PMC_INTR_SOFTWARE))
+			write_pmc_sw(g, 0, value & NV_PMC_INTR_SOFTWARE);
+		return off == NV_PMC_INTR_EN || off == NV_PMC_INTR;
+	}
+	if ((i = at(off, NV_PMC_INTR_EN_SET, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS)
+		g->pmc_en[i] |= value;
+	else if ((i = at(off, NV_PMC_INTR_EN_CLEAR, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS)
+		g->pmc_en[i] &= ~value;
+	else if ((i = at(off, NV_PMC_INTR_SW, NV_PMC_OUTPUTS)) < NV_PMC_OUTPUTS && (mask & 1))
+		write_pmc_sw(g, i, value & 1);
+	return i < NV_PMC_OUTPUTS;
+}
+
+static void write_pascal(struct gpu *g, uint32_t off, uint32_t value, uint32_t mask)
+{
+	if (write_pmc(g, off, value, mask))
+		return;
+	switch (off) {
+	case NV_PBUS_INTR_0:
+		acknowledge(g, &g->pbus_intr, value);
+		break;
+	case NV_PBUS_INTR_EN_0:
+		g->pbus_en = (g->pbus_en & ~mask) | value;
+		break;
+	case NV_PBUS_SW_INTR_0:
+		if ((value & 1) && !broken(g->brk, BRK_NO_TRIGGER) && !broken(g->brk, BRK_NO_PBUS))
+			g->pbus_intr |= NV_PBUS_INTR_SW;
+		break;
+	case NV_PTIMER_INTR_0:
+		acknowledge(g, &g->timer_intr, value);
+		break;
+	case NV_PTIMER_INTR_EN_0:
+		g->timer_en = ((g->timer_en & ~mask) | value) & 3;
+		break;
+	case NV_PTIMER_ALARM_0:
+		g->alarm = ((g->alarm & ~mask) | value) & ~31u;
+		if (alarm_works(g) && g->alarm == ((uint32_t)g->ticked & ~31u))
+			g->timer_intr |= NV_PTIMER_ALARM;
+		break;
+	default:
+		write_common(g, off, value, mask);
+		break;
+	}
+}
+
+static bool in_tree(const struct gpu *g, uint32_t off)
+{
+	return g->kind->turing && off - g->kind->tree < NV_TREE_SIZE && off >= g->kind->tree;
 }
 
 static uint32_t read_dword(struct gpu *g, uint32_t off)
@@ -315,16 +359,16 @@ static uint32_t read_dword(struct gpu *g, uint32_t off)
 	}
 	if (broken(g->brk, BRK_UNPOSTED))
 		return UNPOSTED;
-	if (g->kind->turing)
+	if (in_tree(g, off))
 		return read_tree(g, off - g->kind->tree);
-	return read_pascal(g, off);
+	return g->kind->turing ? read_common(g, off) : read_pascal(g, off);
 }
 
 /* ---- accesses ---- */
 
 static bool in_mirror(const struct gpu *g, uint64_t off)
 {
-	return !g->kind->turing && off >= NV_CONFIG_MIRROR && off < NV_CONFIG_MIRROR + PCI_CONFIG_SIZE;
+	return g->kind->boot1 != 2 && off >= NV_CONFIG_MIRROR && off < NV_CONFIG_MIRROR + PCI_CONFIG_SIZE;
 }
 
 void gpu_read(struct gpu *g, uint64_t off, uint8_t *buf, size_t n)
@@ -368,10 +412,12 @@ void gpu_write(struct gpu *g, uint64_t off, const uint8_t *buf, size_t n)
 		} else if (base <= UINT32_MAX && !broken(g->brk, BRK_UNPOSTED)) {
 			const uint32_t reg = (uint32_t)base;
 
-			if (g->kind->turing)
+			if (in_tree(g, reg))
 				write_tree(g, reg - g->kind->tree, value);
 			else if (has_window(g) && reg >= NV_PRAMIN && reg - NV_PRAMIN < NV_PRAMIN_SIZE)
 				window(g, reg + (uint32_t)skip, (uint8_t *)&value + skip, take, true);
+			else if (g->kind->turing)
+				write_common(g, reg, value, mask);
 			else
 				write_pascal(g, reg, value, mask);
 		}

@@ -24,6 +24,8 @@ enum {
 	NV_PMC_INTR_EN_CLEAR = 0x180,
 	NV_PMC_INTR_SW = 0x1a0,
 	NV_PMC_OUTPUTS = 2,
+	NV_PMC_INTR_EN_HARDWARE = 1 << 0, /* of a Maxwell's NV_PMC_INTR_EN */
+	NV_PMC_INTR_EN_SOFTWARE = 1 << 1,
 	NV_PBUS_INTR_0 = 0x1100,
 	NV_PBUS_INTR_EN_0 = 0x1140,
 	NV_PBUS_SW_INTR_0 = 0x1150,
@@ -37,6 +39,7 @@ enum {
 	NV_PRAMIN = 0x700000,
 	NV_PRAMIN_SIZE = 0x100000,
 	/* The Turing tree and a VF's clock, from the tree's base. */
+	NV_TREE_SIZE = 0x40000,
 	NV_CPU_INTR_LEAF = 0x1000,
 	NV_CPU_INTR_LEAF_EN_SET = 0x1200,
 	NV_CPU_INTR_LEAF_EN_CLEAR = 0x1400,
@@ -75,6 +78,7 @@ struct gpu {
 	uint32_t pbus_intr, pbus_en, window;
 	uint32_t timer_intr, timer_en, alarm;
 	uint32_t leaf[NV_LEAVES], leaf_en[NV_LEAVES], top_en;
+	bool top_set;                 /* an enable of TOP went from clear to set; its owner takes it back */
 };
 
 /* clock_start: ns. */

@@ -64,6 +64,9 @@ static void update(struct vgpu *v)
 
 	config_intx_status(&v->config, line);
 	irq_line(&v->irq, line, now_ns());
+	if (v->gpu.top_set && v->kind.rearm == REARM_TOP)
+		irq_rearm(&v->irq, now_ns());
+	v->gpu.top_set = false;
 }
 
 /* ---- config space ---- */
@@ -103,7 +106,8 @@ static void config_out(struct vgpu *v, unsigned off, const uint8_t *buf, size_t 
 	config_write(&v->config, off, buf, n);
 	config_changed(v);
 	/* The whole doubleword, as the facts have it. VMMs that mirror BAR0's 0x88000 write config space. */
-	if (off == CFG_MSI_REARM && n == 4 && !v->kind.turing)
+	if ((v->kind.rearm == REARM_DWORD && off == CFG_MSI_REARM && n == 4) ||
+	    (v->kind.rearm == REARM_BYTE && off == CFG_MSI_REARM_8 && n == 1 && buf[0] == 0xff))
 		irq_rearm(&v->irq, now_ns());
 }
 
@@ -545,7 +549,7 @@ int vgpu_init(struct vgpu *v, uint64_t clock_start)
 		rom_make(&v->kind, v->rom);
 	config_init(&v->config, &v->kind, &v->brk);
 	gpu_init(&v->gpu, &v->kind, &v->brk, &gpu_ops, v, clock_start);
-	irq_init(&v->irq, &v->brk, &irq_ops, v, v->kind.turing);
+	irq_init(&v->irq, &v->brk, &irq_ops, v, v->kind.rearm == REARM_NONE);
 	return 0;
 }
 

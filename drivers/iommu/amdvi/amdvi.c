@@ -6,9 +6,11 @@
 
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/log/log.h"
 
+#define GIVE_UP_NS  MS(50)
 #define LIMBO_MAX   32u                /* tables kept for a page-selective sync before we ask for more */
 #define BITS_WANTED 48u                /* of input: what a domain gets where its user does not say */
 
@@ -38,6 +40,20 @@ static void amdvi_dump(struct iommu *iommu)
 		 (unsigned long long)v->control);
 }
 
+/* What has stopped answering must not go on blocking devices and interrupts: off, if it still can. */
+static void give_up(struct amdvi *v)
+{
+	const uint64_t running = STATUS_CMDBUFRUN | STATUS_EVENTLOGRUN;
+
+	v->control &= ~(CONTROL_IOMMUEN | CONTROL_CMDBUFEN | CONTROL_EVENTLOGEN | CONTROL_EVENTINTEN);
+	amdvi_w64(v, CONTROL, v->control);
+	if (!WAIT_FOR(!(amdvi_r64(v, STATUS) & running), GIVE_UP_NS))
+		log_line("# note iommu %08llx cannot be switched off: devices behind it may be cut off",
+			 (unsigned long long)v->iommu->desc.regs.v);
+	v->running = false;
+	v->iommu->translating = v->iommu->remapping = v->iommu->remapping_eim = false;
+}
+
 int amdvi_fail(struct amdvi *v, const char *why)
 {
 	if (!v->iommu->broken) {
@@ -45,6 +61,7 @@ int amdvi_fail(struct amdvi *v, const char *why)
 		log_line("# note iommu %08llx is not used any more: %s",
 			 (unsigned long long)v->iommu->desc.regs.v, why);
 		amdvi_dump(v->iommu);
+		give_up(v);
 	}
 	return -ETIMEDOUT;
 }
@@ -108,7 +125,7 @@ static void dte_of(const struct amdvi *v, const struct amdvi_device *d, const st
 
 static uint64_t *dte_at(struct amdvi *v, unsigned id)
 {
-	return (uint64_t *)v->dev_tab.va + 4 * id;
+	return (uint64_t *)v->dev_tab.va + 4 * (id ^ SABOTAGE(amdvi_wrong_device));
 }
 
 /* Between two tables nothing gets through: first V = 1, TV = 0, then the rest, then the new tables. */
@@ -594,7 +611,7 @@ static int amdvi_attach(struct iommu_domain *d, pci_rid_t rid)
 		.domain = d->id,
 		.depth = depth,
 		.dte = {DTE_V | DTE_TV | DTE_IR | DTE_IW |
-				(d->passthrough ? 0 : FIELD_PREP(DTE_MODE, (uint64_t)d->levels) | v1_of(d)->root),
+				(d->passthrough ? 0 : FIELD_PREP(DTE_MODE, (uint64_t)d->levels - SABOTAGE(amdvi_mode)) | v1_of(d)->root),
 			FIELD_PREP(DTE1_DOMAINID, (uint64_t)d->id) | (depth ? DTE1_I : 0)}};
 	d->attached++;
 	r = amdvi_update_device(v, id);

@@ -5,6 +5,7 @@
 #include "drivers/iommu/amdvi/unit.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/log/log.h"
 
 #define COMMANDS    256u               /* COM_LEN = 8: one page */
@@ -31,6 +32,14 @@ void amdvi_commands_start(struct amdvi *v)
 static struct amdvi_pair *slot(struct amdvi *v, unsigned i)
 {
 	return (struct amdvi_pair *)v->commands.va + i % COMMANDS;
+}
+
+static void ring(struct amdvi *v)
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	if (SABOTAGE(amdvi_queue_dead))
+		return;
+	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
 }
 
 static struct amdvi_pair command(uint64_t opcode, uint64_t lo, uint64_t hi)
@@ -72,8 +81,7 @@ static int submit(struct amdvi *v, const struct amdvi_pair *c, unsigned n, struc
 	for (unsigned i = 0; i < n; i++)
 		*slot(v, v->tail++) = c[i];
 	*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | v->store.pa.v, v->seq);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
+	ring(v);
 	/* The word is memory, the register an exit under a hypervisor: in this order. */
 	if (!WAIT_UNTIL(*store == v->seq || !(amdvi_r64(v, STATUS) & STATUS_CMDBUFRUN), dl))
 		return amdvi_fail(v, "a command did not complete");
@@ -92,8 +100,7 @@ int amdvi_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t fir
 		return -EINVAL;
 	for (unsigned i = 0; i < n; i++)
 		*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | (words.v + 8 * i), first + i);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	amdvi_w64(v, COM_TAIL, FIELD_PREP(RING_POINTER, (uint64_t)(v->tail % COMMANDS)));
+	ring(v);
 	return 0;
 }
 
@@ -149,6 +156,8 @@ int amdvi_inv_device(struct amdvi *v, uint16_t id)
 {
 	struct batch b = {.v = v, .dl = deadline_in(AMDVI_WAIT_NS)};
 
+	if (SABOTAGE(amdvi_device_inv_skip))
+		return 0;
 	push_device(&b, id);
 	flush(&b);
 	return b.r;
@@ -242,6 +251,8 @@ int amdvi_inv_domain(struct amdvi *v, uint16_t domain, struct deadline dl)
 {
 	struct batch b = {.v = v, .dl = dl};
 
+	if (SABOTAGE(amdvi_pages_inv_skip))
+		return 0;
 	push(&b, whole_domain(domain));
 	push_device_tlbs(&b, domain, 0, UINT64_MAX);
 	flush(&b);
@@ -254,6 +265,8 @@ int amdvi_inv_range(struct amdvi *v, uint16_t domain, uint64_t iova, uint64_t si
 	struct batch b = {.v = v, .dl = dl};
 	unsigned parts = 0;
 
+	if (SABOTAGE(amdvi_pages_inv_skip))
+		return 0;
 	for (uint64_t at = iova, left = size; left > 0;) {
 		unsigned order = 63 - (unsigned)__builtin_clzll(left);
 

@@ -4,6 +4,7 @@
 
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 /* An entry, of a directory or a leaf (48882, figures 8 to 10). */
 #define V1_PR         BIT64(0)
@@ -64,6 +65,8 @@ static uint64_t leaf_entry(uint64_t pa, uint64_t size, unsigned level, uint64_t 
 
 static uint64_t prot_bits(unsigned prot)
 {
+	if (SABOTAGE(amdvi_leaf_writable))
+		prot |= AMD_V1_W;
 	return (prot & AMD_V1_R ? V1_IR : 0) | (prot & AMD_V1_W ? V1_IW : 0);
 }
 

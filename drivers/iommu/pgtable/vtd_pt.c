@@ -4,6 +4,7 @@
 
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
 #define ENTRIES  512
@@ -43,6 +44,12 @@ static bool is_present(uint64_t entry)
 
 static uint64_t prot_bits(const struct vtd_pt *t, unsigned prot)
 {
+	if (SABOTAGE(vtd_leaf_writable))
+		prot |= VTD_PT_W;
+	if (SABOTAGE(vtd_leaf_readable))
+		prot |= VTD_PT_R;
+	if (SABOTAGE(vtd_leaf_supervisor) && t->stage == VTD_FIRST)
+		return FS_P | FS_RW;
 	return t->stage == VTD_FIRST ? FS_P | FS_US | (prot & VTD_PT_W ? FS_RW : 0) : prot;
 }
 
@@ -151,7 +158,7 @@ static void clear(struct vtd_pt *t, uint64_t pa, unsigned level, uint64_t iova, 
 		const uint64_t next = entry_end(iova, end, level), child = *entry & PT_ADDR;
 
 		if (is_present(*entry) && is_leaf(*entry, level)) {
-			set_entry(t, entry, 0);
+			set_entry(t, entry, SABOTAGE(vtd_leaf_stays) ? *entry : 0);
 		} else if (is_present(*entry)) {
 			clear(t, child, level - 1, iova, next);
 			if (is_empty(t->mem->at(t->ctx, child))) {

@@ -5,6 +5,7 @@
 #include "drivers/iommu/vtd/vtd.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
 #define SM_CONTEXT_WORDS 4
@@ -51,6 +52,8 @@ static int new_context_table(struct vtd *v, unsigned bus)
 	if (vtd_root(v, &rtaddr) < 0 || !dma_alloc(table, (v->scalable ? 2 : 1) * PAGE_SIZE, PAGE_SIZE, PHYS_ANY))
 		return -ENOMEM;
 	vtd_flush(v, table->va, table->size);
+	if (SABOTAGE(vtd_root_wrong_bus))
+		bus = (bus + 1) % 256;
 	vtd_set_entry(v, (struct vtd_entry *)v->root.va + bus, table->pa.v | ROOT_P,
 		      v->scalable ? (table->pa.v + PAGE_SIZE) | ROOT_P : 0);
 	return 0;
@@ -60,11 +63,12 @@ static int new_context_table(struct vtd *v, unsigned bus)
 static uint64_t *entry_of(struct vtd *v, pci_rid_t rid)
 {
 	uint64_t *table = v->context[rid_bus(rid)].va;
+	const unsigned index = rid_devfn(rid) ^ (SABOTAGE(vtd_context_wrong_function) ? 1 : 0);
 
 	if (!table)
 		return NULL;
 	/* Scalable mode: 2 × 128 entries in a row. */
-	return table + rid_devfn(rid) * (v->scalable ? SM_CONTEXT_WORDS : 2);
+	return table + index * (v->scalable ? SM_CONTEXT_WORDS : 2);
 }
 
 static struct vtd_pasid *pasid_of(struct vtd *v, uint16_t sid, bool make)
@@ -99,7 +103,7 @@ static void set_legacy(struct vtd *v, uint64_t *e, const struct iommu_domain *d,
 		tt = CONTEXT_TT_PASS;
 	vtd_set_entry(v, (struct vtd_entry *)e,
 		      CONTEXT_P | FIELD_PREP(CONTEXT_TT, tt) | (d->passthrough ? 0 : vtd_pt_of(d)->root),
-		      FIELD_PREP(CONTEXT_AW, d->levels - 2) | FIELD_PREP(CONTEXT_DID, d->id));
+		      FIELD_PREP(CONTEXT_AW, d->levels - (SABOTAGE(vtd_context_aw) ? 3 : 2)) | FIELD_PREP(CONTEXT_DID, d->id));
 }
 
 /* ---- scalable: requests without a PASID use PASID 0's entry (RID_PASID, 9.4) ---- */
@@ -107,7 +111,7 @@ static void set_legacy(struct vtd *v, uint64_t *e, const struct iommu_domain *d,
 static void pasid_entry(const struct vtd *v, const struct iommu_domain *d, uint64_t e[PASID_WORDS])
 {
 	memset(e, 0, PASID_WORDS * sizeof(e[0]));
-	e[0] = PASID_P | FIELD_PREP(PASID_AW, d->levels - 2);
+	e[0] = PASID_P | FIELD_PREP(PASID_AW, d->levels - (SABOTAGE(vtd_pasid_aw) ? 3 : 2));
 	e[1] = FIELD_PREP(PASID_DID, d->id) | (v->ecap & ECAP_SMPWCS ? PASID_PWSNP : 0) |
 	       (v->ecap & ECAP_SC ? PASID_PGSNP : 0);
 	if (d->passthrough) {

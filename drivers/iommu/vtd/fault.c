@@ -5,6 +5,7 @@
 #include "drivers/iommu/vtd/vtd.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 static unsigned record(const struct vtd *v, unsigned i)
 {
@@ -136,7 +137,8 @@ int vtd_fault_pop(struct iommu *iommu, struct iommu_fault *f)
 			f->has_pasid = hi & FRCD_PP;
 			f->pasid = f->has_pasid ? (uint32_t)FIELD_GET(FRCD_PV, hi) : 0;
 		}
-		clear_record(v, at);
+		if (!SABOTAGE(vtd_fault_uncleared))
+			clear_record(v, at);
 		/* Nothing more is recorded while PFO stands. */
 		if (fsts & FSTS_PFO)
 			vtd_w1c(v, FSTS_REG, FSTS_PFO);

@@ -5,6 +5,7 @@
 #include "drivers/iommu/vtd/vtd.h"
 
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/log/log.h"
 
 #define QUEUE_ENTRIES 256u
@@ -41,6 +42,8 @@ static struct vtd_entry wait_desc(const struct vtd *v, uint32_t data)
 static void queue_ring(struct vtd *v)
 {
 	__atomic_thread_fence(__ATOMIC_RELEASE);
+	if (SABOTAGE(vtd_queue_dead))
+		return;
 	vtd_w64(v, IQT_REG, (uint64_t)(v->queue_tail % QUEUE_ENTRIES) << v->desc_shift);
 }
 
@@ -207,6 +210,8 @@ int vtd_inv_context_device(struct vtd *v, uint16_t did, uint16_t sid)
 		.lo = FIELD_PREP(QI_TYPE, QI_TYPE_CONTEXT) | FIELD_PREP(QI_G, QI_G_DEVICE) |
 		      FIELD_PREP(QI_CONTEXT_DID, did) | FIELD_PREP(QI_CONTEXT_SID, sid)};
 
+	if (SABOTAGE(vtd_context_inv_skip))
+		return 0;
 	if (queue_on(v))
 		return queue_submit(v, &desc, 1, deadline_in(VTD_WAIT_NS));
 	return register_context(v, FIELD_PREP(CCMD_CIRG, CCMD_CIRG_DEVICE) |
@@ -247,6 +252,8 @@ static void push(struct batch *b, uint64_t lo, uint64_t hi)
 
 static uint64_t iotlb(const struct vtd *v, uint64_t granularity, uint16_t did)
 {
+	if (SABOTAGE(vtd_iotlb_inv_domain))
+		did ^= 1;
 	return FIELD_PREP(QI_TYPE, QI_TYPE_IOTLB) | FIELD_PREP(QI_G, granularity) | FIELD_PREP(QI_IOTLB_DID, did) |
 	       (v->cap & CAP_DRD ? QI_IOTLB_DR : 0) | (v->cap & CAP_DWD ? QI_IOTLB_DW : 0);
 }
@@ -254,7 +261,7 @@ static uint64_t iotlb(const struct vtd *v, uint64_t granularity, uint16_t did)
 /* Of the first stage, whose translations are a PASID's: ours are PASID 0's, that of requests without one. */
 static uint64_t piotlb(uint64_t granularity, uint16_t did)
 {
-	return FIELD_PREP(QI_TYPE, QI_TYPE_PIOTLB) | FIELD_PREP(QI_G, granularity) | FIELD_PREP(QI_IOTLB_DID, did);
+	return FIELD_PREP(QI_TYPE, QI_TYPE_PIOTLB) | FIELD_PREP(QI_PASID, (uint64_t)SABOTAGE(vtd_piotlb_inv_pasid)) | FIELD_PREP(QI_G, granularity) | FIELD_PREP(QI_IOTLB_DID, did);
 }
 
 /* The smallest naturally aligned block that holds it: with S as large as the lowest zero tells (ATS 3.2.2). */
@@ -300,6 +307,8 @@ int vtd_inv_domain(struct vtd *v, uint16_t did, unsigned stage, struct deadline 
 {
 	struct batch b = {.n = 0};
 
+	if (SABOTAGE(vtd_iotlb_inv_skip))
+		return 0;
 	if (!queue_on(v))
 		return register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_DOMAIN) | FIELD_PREP(IOTLB_DID, did), 0, dl);
 	push(&b, stage == 1 ? piotlb(QI_PIOTLB_PASID, did) : iotlb(v, QI_G_DOMAIN, did), 0);
@@ -314,6 +323,8 @@ int vtd_inv_range(struct vtd *v, uint16_t did, unsigned stage, uint64_t iova, ui
 	const uint64_t lo = stage == 1 ? piotlb(QI_G_PAGE, did) : iotlb(v, QI_G_PAGE, did);
 	struct batch b = {.n = 0};
 
+	if (SABOTAGE(vtd_iotlb_inv_skip))
+		return 0;
 	if (!(v->cap & CAP_PSI))
 		return vtd_inv_domain(v, did, stage, dl);
 	/* A request covers a naturally aligned block of 1 << AM pages. */

@@ -11,6 +11,7 @@
 #include "kernel/log/log.h"
 
 #define CACHE_LINE 64u
+#define GIVE_UP_NS MS(50)
 #define LIMBO_MAX  32u               /* tables kept for a page-selective sync before we ask for more */
 
 /* ---- registers ---- */
@@ -35,6 +36,19 @@ static void vtd_dump(struct iommu *iommu)
 		 vtd_r32(v, ICS_REG), (unsigned long long)vtd_r64(v, IRTA_REG));
 }
 
+/* What has stopped answering must not go on blocking devices and interrupts: off, if it still can. */
+static void give_up(struct vtd *v)
+{
+	const uint32_t on = GCMD_TE | GCMD_IRE;
+
+	v->gcmd &= ~on;
+	vtd_w32(v, GCMD_REG, v->gcmd);
+	if (!WAIT_FOR(!(vtd_r32(v, GSTS_REG) & on), GIVE_UP_NS))
+		log_line("# note iommu %08llx cannot be switched off: devices behind it may be cut off",
+			 (unsigned long long)v->iommu->desc.regs.v);
+	v->iommu->translating = v->iommu->remapping = v->iommu->remapping_eim = false;
+}
+
 int vtd_fail(struct vtd *v, const char *why)
 {
 	if (!v->iommu->broken) {
@@ -42,6 +56,7 @@ int vtd_fail(struct vtd *v, const char *why)
 		log_line("# note iommu %08llx is not used any more: %s",
 			 (unsigned long long)v->iommu->desc.regs.v, why);
 		vtd_dump(v->iommu);
+		give_up(v);
 	}
 	return -ETIMEDOUT;
 }

@@ -118,9 +118,11 @@ def test_markdown_has_all_and_no_markup_of_the_logs(name, found):
     bare = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", bare)
     assert set(re.findall(r"(?<!\\)<[^>]{0,20}", bare)) <= {"<details", "</details", "<summary", "</summary"}
     assert not re.search(r"(?<!\\)\]\(", bare) and not set("\x1b\x07\u202e\u2066") & set(text)
-    for row in text.splitlines():
-        if row.startswith("| "):
-            assert len(re.findall(r"(?<!\\)\|", row)) in (3, 4, 6), row
+    # Every row of a table has the columns that the line under its head has.
+    for rows in re.findall(r"(?m)^\| .*\n\|-.*\n(?:\| .*\n)*", text):
+        bars = [len(re.findall(r"(?<!\\)\|", row)) for row in rows.splitlines()]
+        assert len(set(bars)) == 1, rows
+    assert not re.search(r"(?m)^(?!\|).*\n\| (?!.*\n\|-)", text)
 
 
 def test_markdown_says_first_what_is_wrong():

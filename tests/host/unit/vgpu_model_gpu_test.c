@@ -345,6 +345,54 @@ static void mirror(void)
 	CHECK_EQ(config_writes, 2);
 }
 
+/* To Maxwell: one enable register of two bits, and a software interrupt that is its own status. */
+static void maxwell(void)
+{
+	fresh("gm204", "");
+	wr(NV_PMC_INTR_EN, 0xff);
+	CHECK_EQ(rd(NV_PMC_INTR_EN), 3);
+	wr(NV_PMC_INTR_EN, NV_PMC_INTR_EN_HARDWARE);
+	wr(NV_PMC_INTR, NV_PMC_INTR_SOFTWARE);
+	CHECK_EQ(rd(NV_PMC_INTR), NV_PMC_INTR_SOFTWARE);
+	CHECK(!gpu_line(&gpu));
+	wr(NV_PMC_INTR_EN, NV_PMC_INTR_EN_SOFTWARE);
+	CHECK(gpu_line(&gpu));
+	wr(NV_PMC_INTR, 0);
+	CHECK(!gpu_line(&gpu));
+	wr(NV_PBUS_INTR_EN_0, NV_PBUS_INTR_SW);
+	wr(NV_PBUS_SW_INTR_0, 1);
+	CHECK_EQ(rd(NV_PMC_INTR), NV_PMC_INTR_PBUS);
+	CHECK(!gpu_line(&gpu));                              /* a hardware one, and only software's on */
+	wr(NV_PMC_INTR_EN, NV_PMC_INTR_EN_HARDWARE);
+	CHECK(gpu_line(&gpu));
+	CHECK_EQ(rd(NV_PMC_INTR_SW) >> 16, 0xbadf);          /* Pascal's */
+	wr(NV_PMC_INTR_EN_CLEAR, ~0u);
+	CHECK(gpu_line(&gpu));
+}
+
+static void whole_turing(void)
+{
+	const uint32_t pf = 0xb80000;
+
+	fresh("tu104", "");
+	wr(NV_CPU_INTR_LEAF_TRIGGER, 129);                   /* a VF's place */
+	CHECK_EQ(rd(pf + NV_CPU_INTR_LEAF + 16), 0);
+	wr(pf + NV_CPU_INTR_LEAF_EN_SET + 16, 2);
+	wr(pf + NV_CPU_INTR_LEAF_TRIGGER, 129);
+	CHECK(!gpu_line(&gpu));
+	wr(pf + NV_CPU_INTR_TOP_EN_SET, 4);
+	CHECK(gpu_line(&gpu) && gpu.top_set);
+	gpu.top_set = false;
+	wr(pf + NV_CPU_INTR_TOP_EN_SET, 4);
+	CHECK(!gpu.top_set);                                 /* it was set */
+	CHECK_EQ(rd(pf + NV_VF_TIME_0), rd(NV_PTIMER_TIME_0));
+	wr(NV_PBUS_BAR0_WINDOW, 2u << 24);
+	CHECK_EQ(rd(NV_PRAMIN), 0x5a5a5a5a);
+	fresh("gh100", "");
+	wr(NV_PBUS_BAR0_WINDOW, 2u << 24);
+	CHECK(rd(NV_PRAMIN) != 0x5a5a5a5a);                  /* video memory only */
+}
+
 int main(void)
 {
 	identity();
@@ -356,5 +404,7 @@ int main(void)
 	tree();
 	window();
 	mirror();
+	maxwell();
+	whole_turing();
 	return host_done("vgpu_model_gpu");
 }
