@@ -55,6 +55,15 @@ static bool qemu_viommu(void)
 	return false;
 }
 
+/* The model of an assigned device (tests/mdev/model.py, kind edu), by its revision. */
+static bool shadowed_edu(void)
+{
+	FOR_EACH_PCI(d)
+		if (d->vendor == 0x1234 && d->device == 0x11e8 && d->revision == 0x51)
+			return true;
+	return false;
+}
+
 static bool qemu_amdvi_beyond_bus_0(void)
 {
 	for (unsigned i = 0; i < exerciser_count; i++)
@@ -114,6 +123,9 @@ static const struct {
 	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: its function has capabilities that overlap (seen on 10.0 and 11.1)", qemu_amdvi},
 	 "*the capability lies over another"},
+	{{"apic.svr", ACCEL_TCG, 900, 9999,
+	  "QEMU TCG: hw/intc/apic.c leaves LVT entries as they are when software disables the APIC (10.0, 11.1)", NULL},
+	 "*LVT entry*"},
 	{{"apic.esr", ACCEL_TCG, 900, 9999,
 	  "QEMU TCG: hw/intc/apic.c logs no illegal vectors, ignores writes to the ESR and never interrupts (10.0, 11.1)",
 	  NULL},
@@ -168,6 +180,16 @@ static const struct {
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
+	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.passthrough "
+	  "iommu.reenable iommu.stale iommu.unity", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU vfio: what an assigned device is refused, the guest's unit records no fault of (PLB091)", shadowed_edu},
+	 "*fault*: got *"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 900, 1100,
+	  "QEMU amd-iommu: an illegal device table entry is not logged (seen on 10.0, mended in 11.1)", qemu_amdvi},
+	 "*fault: got none*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1101, 9999,
+	  "QEMU amd-iommu: the reserved paging mode 7 blocks without an event (amdvi_page_walk(); seen on 11.1)", qemu_amdvi},
+	 "*paging mode 7: fault: got none*"},
 	{{"iommu.scalable", ACCEL_UNKNOWN, 1000, 9999,
 	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
 	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd},

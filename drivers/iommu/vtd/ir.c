@@ -65,7 +65,7 @@ void vtd_ir_disable(struct iommu *iommu)
  */
 static int compose(const struct iommu *iommu, const struct irq_route *route, uint64_t *lo)
 {
-	const uint32_t dest = (route->dest ^ SABOTAGE(vtd_irte_wrong_cpu)) & (SABOTAGE(ir_wide_cut) ? 0xffffu : ~0u);
+	const uint32_t dest = (route->dest ^ SABOTAGE(ir_wrong_cpu)) & (SABOTAGE(ir_wide_cut) ? 0xffffu : ~0u);
 	uint64_t dst;
 
 	if (iommu->remapping_eim) {
@@ -85,9 +85,11 @@ static int compose(const struct iommu *iommu, const struct irq_route *route, uin
 /* Only the requester itself may use the entry: SVT = 01b, SQ = 00b (5.1.3). */
 static uint64_t compose_source(pci_rid_t rid)
 {
+	const uint16_t sid = (uint16_t)(rid.v ^ (SABOTAGE(ir_other_source) ? 8u : 0));
+
 	if (SABOTAGE(vtd_irte_any_source))
 		return 0;
-	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, (rid.v ^ (SABOTAGE(ir_other_source) ? 8u : 0)) & 0xffff);
+	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, sid);
 }
 
 /* Caching mode caches entries that are not present too (6.1). */
