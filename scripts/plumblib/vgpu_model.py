@@ -50,7 +50,8 @@ def binary(kind: str = "") -> Path:
 
 
 def device_option(socket: Path, **properties: str) -> str:
-    return json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket)}, **properties})
+    typed = {k: int(v) if k.startswith("x-") and v.isdecimal() else v for k, v in properties.items()}
+    return json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket)}, **typed})
 
 
 def ram_options(size: str) -> list[str]:

@@ -412,7 +412,7 @@ static void pattern(void *to, size_t n, uint64_t at, uint32_t seed, uint64_t or)
 	}
 }
 
-/* What a device of its own bytes writes has bit 7 as ->fill has it, what EX_DMA_COPY writes has it set. */
+/* What a device of its own bytes writes has bit 7 as ->fill has it (all four of ->fill_word), what EX_DMA_COPY writes has it set. */
 static uint64_t memory_bit7(const struct exerciser *ex)
 {
 	return ex->caps & EX_DMA_COPY || ex->fill & 0x80 ? 0 : HIGH_BITS;
@@ -474,6 +474,8 @@ static void device_bytes(const struct dma_space *s, uint8_t *to, size_t n, size_
 		memcpy(to, s->source->va + dev_off, n);
 	else
 		memset(to, s->ex->fill, n);
+	for (size_t i = 0; s->ex->fill_word && i < n; i++)
+		to[i] = exerciser_byte(s->ex, dev_off + i);
 }
 
 static bool check_bytes(struct dma_target *g, size_t off, size_t len, size_t dev_off, const char *what)
