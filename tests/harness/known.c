@@ -55,6 +55,11 @@ static bool qemu_viommu(void)
 	return false;
 }
 
+static bool qemu_vtd_first_stage(void)
+{
+	return qemu_vtd() && iommus[0].caps.first_stage;
+}
+
 /* The model of an assigned device (tests/mdev/model.py, kind edu), by its revision. */
 static bool shadowed_edu(void)
 {
@@ -196,7 +201,7 @@ static const struct {
 	 "*paging mode 7: fault: got none*"},
 	{{"iommu.scalable", ACCEL_UNKNOWN, 1000, 9999,
 	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
-	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd},
+	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd_first_stage},
 	 "*, written after a read: got Accessed 1, Dirty 0 *"},
 	{{"ioapic.intx msi.intx_fallback", ACCEL_KVM, 0, 9999,
 	  "kvm_pvm ends an interrupt as it injects it: a level comes again before its device is served (docs/kvm.md)",
