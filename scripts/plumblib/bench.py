@@ -116,7 +116,7 @@ def plumb_boot(chosen, prof, accel: str, rounds: int, keep: Path) -> Pair:
 
 def linux_boot(chosen, prof, accel: str, guest: linux_guest.Linux, modes: str, seconds: float, keep: Path) -> str:
     iommu = "intel_iommu=off" if modes == "off" else "intel_iommu=on iommu.passthrough=0 iommu.strict=1"
-    append = (f"console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off tsc=reliable clocksource=tsc {iommu}"
+    append = (f"console=ttyS0 quiet loglevel=1 panic=-1 no_timer_check mitigations=off tsc=reliable clocksource=tsc {iommu}"
               f" bench.modes={modes} bench.seconds={seconds:g} bench.map={MAP_DEVICE}")
 
     def edit(argv):
