@@ -102,8 +102,9 @@ test:
 	$(Q)$(PYTHON) tests/all.py
 
 # A Linux host with KVM, VFIO and an IOMMU inside QEMU, and plumb as its guest: docs/lab.md
-lab: all
-	$(Q)$(MAKE) --no-print-directory models
+lab:
+	$(Q)scripts/plumb setup --for lab
+	$(Q)$(MAKE) --no-print-directory images models
 	$(Q)scripts/plumb lab $(if $(LAB),-k '$(LAB)')
 
 clean:

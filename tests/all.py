@@ -163,6 +163,15 @@ def kvm():
         yield run(f"kvm.{name}", name, "pvh", "--timeout", "400", accel="kvm", seconds=420)
 
 
+def lab():
+    """A Linux host with KVM, VFIO and an IOMMU inside QEMU (docs/lab.md). PLUMB_LAB=skip leaves it out."""
+    if os.environ.get("PLUMB_LAB") == "skip":
+        yield Check("lab", "sh", "-c", "echo left out: PLUMB_LAB=skip; exit 77")
+        return
+    yield Check("lab.image", PLUMB, "lab", "--image-only", seconds=900)
+    yield Check("lab", PLUMB, "lab", seconds=1800)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-k", metavar="GLOB", default="*")
@@ -197,6 +206,7 @@ def main():
     batch(samples(), 1)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
+    batch(lab(), 1)
     for name in failed:
         print("FAIL", name)
     print(f"{time.monotonic() - start:.0f} s")

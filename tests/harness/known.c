@@ -120,12 +120,19 @@ static const struct {
 	struct known bug;
 	const char *text;                /* a glob */
 } known_partly[] = {
+	{{"ioapic.eoi", ACCEL_KVM, 0, 9999,
+	  "KVM, split irqchip: offers Directed EOI, and kvm_ioapic_send_eoi() sends every level's EOI to QEMU all the same "
+	  "(seen on 6.12 with QEMU 11.1)", NULL},
+	 "*after an EOI that is not broadcast: remote IRR*"},
 	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: its function has a second, 4-byte MSI capability (seen on 10.0 and 11.1)", qemu_amdvi},
 	 "*a second capability 05"},
 	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: its function has capabilities that overlap (seen on 10.0 and 11.1)", qemu_amdvi},
 	 "*the capability lies over another"},
+	{{"apic.svr", ACCEL_TCG, 900, 9999,
+	  "QEMU TCG: hw/intc/apic.c leaves LVT entries as they are when software disables the APIC (10.0, 11.1)", NULL},
+	 "*LVT entry*"},
 	{{"apic.esr", ACCEL_TCG, 900, 9999,
 	  "QEMU TCG: hw/intc/apic.c logs no illegal vectors, ignores writes to the ESR and never interrupts (10.0, 11.1)",
 	  NULL},
