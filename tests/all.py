@@ -23,6 +23,8 @@ PLUMB = "scripts/plumb"
 SKIP = 77
 # Lines of a report that say nothing of a failure; the log has them.
 NOISE = re.compile(r"(ok|# (env|metric|run|took|note|hist)) ")
+# The page of this machine check is CI's sample: build/sample/report.html.
+SAMPLE = ("q35-vtd", "pvh")
 # One name of each outcome, and how `plumb run` must call it on the selftest machine.
 SELFTESTS = {"pass": 0, "skip": 0, "known": 0, "fail": 1, "empty": 1, "fault": 1, "timeout": 1,
              "hang": 2, "reset": 2, "garble": 2}
@@ -113,7 +115,8 @@ def machines():
         if name == "selftest":
             continue
         for boot in profile.load(name).boots:
-            yield run(f"machine.{name}.{boot}", name, boot)
+            page = ("-o", f"{BUILD}/sample/report.html") if (name, boot) == SAMPLE else ()
+            yield run(f"machine.{name}.{boot}", name, boot, *page)
     yield run("machine.q35-vtd.32M", "q35-vtd", "pvh", MEM="32M")
     yield run("machine.q35-vtd.6G", "q35-vtd", "uefi", MEM="6G")
     yield run("machine.q35-vtd.1cpu", "q35-vtd", "pvh", SMP=1)
@@ -140,6 +143,19 @@ def machines():
     for name, status in SELFTESTS.items():
         yield run(f"selftest.{name}", "selftest", "pvh", "--plumb", f"only=selftest.{name}", "--no-resume",
                   expect=status)
+
+
+def samples():
+    """The pages that a person looks at: of a machine that is right, and of one whose messages go astray."""
+    pages = f"{BUILD}/sample"
+    yield run("sample.fault", "q35-plain", "pvh", "--images", f"{BUILD}/sabotage", "--plumb",
+              "only=boot.*,apic.ids,apic.ipi_*,pci.topology,msi.physical,msix.*,dma.integrity sabotage=msi_wrong_cpu",
+              "-o", f"{pages}/fault.html", expect=1, says="msi.physical")
+    for name in ("report", "fault"):
+        yield Check(f"sample.{name}_page", "/usr/bin/python3", "tests/host/report/browser.py", f"{pages}/{name}.html",
+                    f"{pages}/{name}.png", says="no complaints")
+    yield run("finding.PLB100", "q35-vtd", "pvh", "--plumb", "only=perf.bar",
+              "--qemu-args", "-device pci-testdev,membar=4M,bus=pcie.0,addr=0a.0", says="PLB100 00:0a.0 BAR2 is memory")
 
 
 def kvm():
@@ -193,6 +209,7 @@ def main():
     batch(builds(), 1)
     batch(list(host()) + list(lint()), 2)
     batch(machines(), 2)
+    batch(samples(), 1)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
     batch(lab(), 1)
