@@ -10,7 +10,7 @@ struct exerciser exercisers[EXERCISER_MAX];
 unsigned exerciser_count;
 
 static const struct exerciser_ops *const known[] = {
-	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &nvidia_ops, &mtty_ops,
+	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &iommu_testdev_ops, &nvidia_ops, &mtty_ops,
 	&igb_ops, &e1000e_ops, &virtio_ops, &xhci_ops,
 };
 

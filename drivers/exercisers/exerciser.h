@@ -85,6 +85,7 @@ struct exerciser {
 	uint64_t dma_mask;               /* the address bits it drives; beyond them edu wraps silently */
 	unsigned dma_ms;                 /* a transfer takes at least so long: use it sparingly */
 	int fill;                        /* the byte it writes without EX_DMA_COPY; -1: not known */
+	uint32_t fill_word;              /* not 0: these four, the lowest first, over and over; fill is that one */
 	bool bypasses_iommu;             /* virtio without ACCESS_PLATFORM: its DMA is never translated */
 	bool irq_needs_dma;              /* raising fetches a command by DMA: not without Bus Master */
 	bool bars_private;               /* only its driver may read its BARs: it has effects, or is slow */
@@ -103,6 +104,11 @@ struct exerciser {
 	const char *broken;              /* why it is not used any more, or NULL */
 	bool failed;                     /* … because it did not do what it must: a fault, not a lack */
 };
+/* The byte that it writes without EX_DMA_COPY at a place of a transfer; ex->fill must be known. */
+static inline uint8_t exerciser_byte(const struct exerciser *ex, size_t at)
+{
+	return ex->fill_word ? (uint8_t)(ex->fill_word >> 8 * (at % 4)) : (uint8_t)ex->fill;
+}
 extern struct exerciser exercisers[EXERCISER_MAX];
 extern unsigned exerciser_count;
 void exercisers_init(void);              /* matches, opens, quiesces every known device */
@@ -119,4 +125,5 @@ int exerciser_use_msix(struct exerciser *, bool msix);
  */
 int exerciser_dma(struct exerciser *, const struct dma_req *, uint64_t ns);
 extern const struct exerciser_ops edu_ops, ivshmem_ops, nvme_ops, virtio_blk_ops;
+extern const struct exerciser_ops iommu_testdev_ops;
 extern const struct exerciser_ops nvidia_ops, mtty_ops, igb_ops, e1000e_ops, virtio_ops, xhci_ops;

@@ -13,6 +13,9 @@
  * Any other virtio function, modern transport, as a source of interrupts: a request that has no effect on
  * the device, whose completion interrupts by the MSI-X entry that the queue is given (VIRTIO 1.2, 4.1.4.3).
  * Which request, depends on the kind; those of which we know none are left alone.
+ *
+ * An entropy device is a DMA source as well: it writes to any address, any length. Only where its bytes
+ * can be foreseen (QEMU: rng-random,filename=/dev/zero): no test could tell others from somebody else's.
  */
 struct request {
 	uint16_t device;         /* PCI device ID, modern; transitional: */
@@ -44,6 +47,11 @@ static const struct request requests[] = {
 };
 
 #define ENTRIES_MAX 8
+#define RNG          0x1044
+#define TRANSFER_MAX PAGE_SIZE
+#define PROBE_LEN    256u
+#define STUCK_AFTER  MS(2)
+#define COOKIE_DMA   1u
 #define COMMAND_DEADLINE MS(500)
 #define PENDING_DEADLINE MS(50)
 
@@ -52,6 +60,7 @@ struct shared {
 	uint8_t queue[VIRTQUEUE_BYTES];
 	uint8_t out[32], in[512];
 };
+_Static_assert(PROBE_LEN <= 512, "the probe's bytes go to in[]");
 
 struct vio {
 	struct virtio virtio;
@@ -61,6 +70,13 @@ struct vio {
 	struct virtqueue vq;
 	volatile uint16_t *bell;
 	uint32_t outstanding, done;
+	struct {                     /* the transfer under way: what is still to be filled */
+		bool busy;
+		uint64_t addr;
+		size_t left;
+		uint32_t tag;
+		struct deadline stuck;
+	} dma;
 };
 
 static uint64_t shared_pa(const struct vio *v, const void *p)
@@ -82,6 +98,7 @@ static void vio_quiesce(struct exerciser *ex)
 	if (v && v->virtio.common) {
 		(void)virtio_reset(&v->virtio);
 		v->outstanding = v->done = 0;
+		v->dma.busy = false;
 	}
 	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
 	if (ex->msix.dev)
@@ -111,6 +128,7 @@ static int start(struct exerciser *ex)
 		return -ENODEV;
 	virtqueue_init(&v->vq, v->shared->queue, shared_pa(v, v->shared->queue), size);
 	v->outstanding = v->done = 0;
+	v->dma.busy = false;
 	r = virtio_queue_enable(&v->virtio, v->request->queue, &v->vq, 0, &v->bell);
 	if (r < 0)
 		return r;
@@ -149,6 +167,33 @@ static const struct request *request_of(const struct pci_dev *dev)
 	return NULL;
 }
 
+static int probe_fill(struct exerciser *ex)
+{
+	const struct vio *v = ex->priv;
+	const volatile uint8_t *p = v->shared->in;
+	const struct dma_req req = {.dir = DMA_WRITE, .addr = {shared_pa(v, v->shared->in)}, .len = PROBE_LEN};
+
+	/* Twice the same byte throughout, over memory that held others: that is what it writes. */
+	for (unsigned round = 0; round < 2; round++) {
+		int r;
+
+		memset(v->shared->in, round ? 0x5a : 0xa5, PROBE_LEN);
+		r = exerciser_dma(ex, &req, COMMAND_DEADLINE);
+		if (r < 0)
+			return r;
+		for (unsigned i = 0; i < PROBE_LEN; i++) {
+			if (p[i] != p[0] || (round && p[0] != (uint8_t)ex->fill)) {
+				ex->fill = -1;
+				ex->caps &= ~(uint32_t)(EX_DMA_WRITE | EX_DMA_ANY_LEN);
+				ex->note = "rng: its bytes are random, so that no check could know them";
+				return 0;
+			}
+		}
+		ex->fill = p[0];
+	}
+	return 0;
+}
+
 static int vio_open(struct exerciser *ex)
 {
 	struct vio *v = kzalloc(sizeof(*v));
@@ -184,7 +229,13 @@ static int vio_open(struct exerciser *ex)
 	ex->irq_needs_dma = true;
 	ex->bypasses_iommu = !(v->virtio.features & VIRTIO_F_ACCESS_PLATFORM);
 	ex->note = v->request->kind;
-	return r;
+	if (v->request->device != RNG) {
+		ex->caps &= ~(uint32_t)(EX_DMA_WRITE | EX_DMA_ANY_LEN);
+		return r;
+	}
+	ex->dma_min = ex->dma_align = ex->dma_depth = 1;
+	ex->dma_max = ex->medium_size = TRANSFER_MAX;
+	return r < 0 ? r : probe_fill(ex);
 }
 
 static bool wait_done(struct vio *v, uint32_t count, uint64_t ns)
@@ -262,6 +313,74 @@ static int vio_irq_pending(struct exerciser *ex, unsigned index)
 	return ex->ready && v->outstanding && wait_done(v, 1, PENDING_DEADLINE);
 }
 
+/* ---- DMA, of an entropy device (5.4) ---- */
+
+static int submit(struct vio *v)
+{
+	const struct virtq_seg seg = {v->dma.addr, (uint32_t)v->dma.left};
+	const int r = virtqueue_add(&v->vq, &seg, 0, 1, COOKIE_DMA);
+
+	v->dma.stuck = deadline_in(STUCK_AFTER);
+	if (r == 0 && virtqueue_wants_kick(&v->vq))
+		mmio_w16(v->bell, v->request->queue);
+	return r;
+}
+
+static int vio_dma_start(struct exerciser *ex, const struct dma_req *req)
+{
+	struct vio *v = ex->priv;
+	int r;
+
+	if (req->dir != DMA_WRITE || !req->len || req->len > ex->dma_max)
+		return -EINVAL;
+	r = exerciser_start(ex);
+	if (r < 0)
+		return r;
+	if (v->dma.busy || v->outstanding)
+		return -EAGAIN;
+	v->dma.addr = req->addr.v;
+	v->dma.left = req->len;
+	v->dma.tag = req->tag;
+	r = submit(v);
+	v->dma.busy = r == 0;
+	return r;
+}
+
+static int end(struct vio *v, struct dma_status *status, int error)
+{
+	v->dma.busy = false;
+	*status = (struct dma_status){.tag = v->dma.tag, .error = error};
+	return 0;
+}
+
+/* It may fill less than the buffer (5.4.6.1): the rest is asked for again. */
+static int vio_dma_poll(struct exerciser *ex, struct dma_status *status)
+{
+	struct vio *v = ex->priv;
+	uint32_t cookie = 0, written = 0;
+	int r;
+
+	if (!v->dma.busy)
+		return -EAGAIN;
+	r = virtqueue_take(&v->vq, &cookie, &written);
+	if (r == -EAGAIN) {
+		if (!deadline_passed(v->dma.stuck))
+			return r;
+		v->dma.stuck = deadline_in(STUCK_AFTER);
+		if (!failed(v))
+			return r;
+		ex->ready = false;           /* blocked on its way to the buffer or the ring */
+		return end(v, status, -EIO);
+	}
+	if (r < 0 || cookie != COOKIE_DMA || written == 0 || written > v->dma.left)
+		return end(v, status, -EIO);
+	v->dma.addr += written;
+	v->dma.left -= written;
+	if (v->dma.left == 0)
+		return end(v, status, 0);
+	return submit(v) < 0 ? end(v, status, -EIO) : -EAGAIN;
+}
+
 #define VIRTIO_MATCH(id) {.vendor = 0x1af4, .device = id, .class_code = 0, .class_mask = 0}
 
 const struct exerciser_ops virtio_ops = {
@@ -270,7 +389,7 @@ const struct exerciser_ops virtio_ops = {
 		VIRTIO_MATCH(0x1041), VIRTIO_MATCH(0x1000), VIRTIO_MATCH(0x1043), VIRTIO_MATCH(0x1003),
 		VIRTIO_MATCH(0x1044), VIRTIO_MATCH(0x1005), VIRTIO_MATCH(0x1045), VIRTIO_MATCH(0x1002),
 		VIRTIO_MATCH(0x1048), VIRTIO_MATCH(0x1004), VIRTIO_MATCH(0x1050), {.vendor = 0}},
-	.caps = EX_IRQ | EX_MSIX | EX_IRQ_COUNTED,
+	.caps = EX_IRQ | EX_MSIX | EX_IRQ_COUNTED | EX_DMA_WRITE | EX_DMA_ANY_LEN,
 	.open = vio_open,
 	.close = vio_close,
 	.quiesce = vio_quiesce,
@@ -278,4 +397,6 @@ const struct exerciser_ops virtio_ops = {
 	.irq_raise = vio_irq_raise,
 	.irq_ack = vio_irq_ack,
 	.irq_pending = vio_irq_pending,
+	.dma_start = vio_dma_start,
+	.dma_poll = vio_dma_poll,
 };

@@ -175,6 +175,8 @@ TEST(apic, ipi_storm, "N sent with acknowledgement are N received, all pairs at 
 		test_budget(t, LONG);
 	conduct(s, deadline_in(DURATION));
 	took = tsc_to_ns(tsc_read() - t0);
+	if (!all_done(s))
+		test_budget(t, SEC(10)); /* it was spent in waiting; what is missing is yet to be said */
 	for (unsigned i = 1; i < s->senders; i++) {
 		ipi_vector(s->sender[i].cpu, VEC_IPI_CALL); /* out of HLT, if it still sleeps */
 		REQUIRE_OK(t, cpu_wait(s->sender[i].cpu, SEC(2)));

@@ -151,7 +151,9 @@ static bool put(const struct exerciser *ex, volatile uint64_t *word, uint64_t v)
 /* The word is what the device's medium has. */
 static bool matches(const struct exerciser *ex, volatile uint64_t *word, uint64_t v)
 {
-	return *word == (ex->caps & EX_DMA_COPY ? v : (uint8_t)ex->fill * 0x0101010101010101ull);
+	const uint64_t own = ex->fill_word ? ex->fill_word * 0x100000001ull : (uint8_t)ex->fill * 0x0101010101010101ull;
+
+	return *word == (ex->caps & EX_DMA_COPY ? v : own);
 }
 
 /* The medium's content is not known to us: at least the word is not what stood there before. */

@@ -86,6 +86,7 @@ void *test_alloc(struct t *, size_t);    /* zeroed; freed at the end; no memory:
 
 /* ---- checks ---- */
 void test_check(struct t *);             /* counts one check that held */
+void test_fail_quietly(struct t *, const char *text); /* one that did not, and that nobody needs to read again */
 bool test_expect_(struct t *, bool ok, const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

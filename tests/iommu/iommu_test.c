@@ -412,7 +412,7 @@ static void pattern(void *to, size_t n, uint64_t at, uint32_t seed, uint64_t or)
 	}
 }
 
-/* What a device of its own bytes writes has bit 7 as ->fill has it, what EX_DMA_COPY writes has it set. */
+/* What a device of its own bytes writes has bit 7 as ->fill has it (all four of ->fill_word), what EX_DMA_COPY writes has it set. */
 static uint64_t memory_bit7(const struct exerciser *ex)
 {
 	return ex->caps & EX_DMA_COPY || ex->fill & 0x80 ? 0 : HIGH_BITS;
@@ -474,6 +474,8 @@ static void device_bytes(const struct dma_space *s, uint8_t *to, size_t n, size_
 		memcpy(to, s->source->va + dev_off, n);
 	else
 		memset(to, s->ex->fill, n);
+	for (size_t i = 0; s->ex->fill_word && i < n; i++)
+		to[i] = exerciser_byte(s->ex, dev_off + i);
 }
 
 static bool check_bytes(struct dma_target *g, size_t off, size_t len, size_t dev_off, const char *what)
@@ -712,8 +714,11 @@ bool dma_expect_fault(struct dma_space *s, enum dma_dir dir, iova_t at, size_t l
 	unsigned n = 0;
 	bool ok = true;
 
-	if (iommu_fault_wait(s->iommu, &f, MS(100)) < 0)
+	if (iommu_fault_wait(s->iommu, &f, MS(100)) < 0) {
+		if (s->iommu->caps.caching_mode && s->iommu->desc.vendor == IOMMU_VTD)
+			iommu_tell_shadow(s);
 		return EXPECT_MSG(s->t, false, "%s %s: fault: got none recorded, expected one", s->name, what);
+	}
 	do
 		ok &= check_fault(s, &f, dir, at, len, reason, what);
 	while (ok && ++n < s->iommu->caps.fault_records && s->iommu->ops->fault_pop(s->iommu, &f) == 0);

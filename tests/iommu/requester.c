@@ -75,6 +75,7 @@ TEST(iommu, bridge_alias, "behind a PCIe-to-PCI bridge a device is translated an
 		struct dma_space *s = own.v != alias.v ? dma_space_open(t, ex, DMA_TRANSLATED, &why) : NULL;
 		struct dma_target *g, *absent;
 		struct iommu_fault f;
+		int r;
 
 		if (!s)
 			continue;
@@ -90,14 +91,18 @@ TEST(iommu, bridge_alias, "behind a PCIe-to-PCI bridge a device is translated an
 		dma_expect_untouched(absent, "not mapped");
 
 		REQUIRE_OK(t, dma_space_detach(s));
-		REQUIRE_OK(t, s->iommu->ops->attach(&s->domain, own));
+		/* A unit that has a list of its endpoints knows none of that ID. */
+		r = s->iommu->ops->attach(&s->domain, own);
+		if (r != -ENOENT)
+			REQUIRE_OK(t, r);
 		dma_target_fill(g, 910);
 		if (source_of(s, g, &f))
 			EXPECT_MSG(t, f.rid.v == alias.v && f.reason == IOMMU_FAULT_NO_DOMAIN,
 				   "%s: fault, attached by its own ID: got %s by " PRIRID ", expected no domain of " PRIRID,
 				   s->name, iommu_reason_name(f.reason), RIDARG(f.rid), RIDARG(alias));
 		dma_expect_untouched(g, "attached by its own ID");
-		REQUIRE_OK(t, s->iommu->ops->detach(&s->domain, own));
+		if (r == 0)
+			REQUIRE_OK(t, s->iommu->ops->detach(&s->domain, own));
 		REQUIRE_OK(t, dma_space_attach(s));
 		dma_faults_clear(s);
 		REQUIRE_OK(t, dma_load(s, 62, len));
