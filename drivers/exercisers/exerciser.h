@@ -107,7 +107,7 @@ struct exerciser {
 /* The byte that it writes without EX_DMA_COPY at a place of a transfer; ex->fill must be known. */
 static inline uint8_t exerciser_byte(const struct exerciser *ex, size_t at)
 {
-	return ex->fill_word ? (uint8_t)(ex->fill_word >> 8 * (at % 4)) : (uint8_t)ex->fill;
+	return (uint8_t)(ex->fill_word ? ex->fill_word >> 8 * (at % 4) : (uint32_t)ex->fill);
 }
 extern struct exerciser exercisers[EXERCISER_MAX];
 extern unsigned exerciser_count;
