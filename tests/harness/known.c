@@ -211,7 +211,7 @@ static const struct {
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
 	 "*ivshmem MSI-X remapped its entry *"},
-	{{"ir.not_present ir.wrong_source", ACCEL_KVM, 900, 9999,
+	{{"ir.not_present ir.wrong_source ir.reserved_bits", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", NULL},
 	 "*nvidia MSI* remapped its entry *"},
