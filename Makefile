@@ -19,7 +19,7 @@ SABOTAGE ?=
 export MACHINE BOOT SMP MEM QEMU ACCEL QEMU_ARGS PLUMB LOG BUILD V
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Werror
-CFLAGS := -std=gnu11 -O2 -g -I. -I$(BUILD)/include $(WARN) -ffreestanding -fno-pic -fno-stack-protector \
+CFLAGS := -std=gnu11 -Os -g -I. -I$(BUILD)/include $(WARN) -ffreestanding -fno-pic -fno-stack-protector \
 	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fcf-protection=none -MMD -MP \
 	$(if $(SAN),-fsanitize=undefined -fno-sanitize=alignment) $(if $(SABOTAGE),-DPLUMB_SABOTAGE)
@@ -69,9 +69,6 @@ $(BUILD)/obj/%.o: %.asm
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  NASM    $<")
 	$(Q)$(NASM) -f elf64 -g -F dwarf -Werror -o $@ $<
-
-# Two thirds of the image; what is timed lies in the drivers, or is one instruction. kernel.elf stays below 512 KiB.
-$(BUILD)/obj/tests/%.o: CFLAGS += -Os
 
 # Everything is rebuilt when the compiler or its flags change, the version file when the commit does.
 $(BUILD)/flags: FORCE

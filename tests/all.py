@@ -118,6 +118,9 @@ def machines():
     yield run("machine.q35-vtd.6G", "q35-vtd", "uefi", MEM="6G")
     yield run("machine.q35-vtd.1cpu", "q35-vtd", "pvh", SMP=1)
     yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
+    # What QEMU mended or broke since: AMD-Vi above all.
+    for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics"):
+        yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")
     yield run("machine.q35-vtd.clang", "q35-vtd", "pvh", "--images", f"{BUILD}/clang")
     yield run("machine.q35-vtd.ubsan", "q35-vtd", "uefi", "--images", f"{BUILD}/ubsan")
     yield run("machine.q35-vtd.disruptive", "q35-vtd", "pvh", "--plumb", "allow=disruptive require=pci.flr,pci.power")

@@ -7,6 +7,7 @@
 #include "kernel/irq/irq.h"
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/log/log.h"
 #include "kernel/mm/mm.h"
 #include "kernel/time/time.h"
@@ -74,6 +75,8 @@ uint32_t apic_logical_id(unsigned cpu)
 {
 	const uint32_t id = cpus[cpu]->apic_id;
 
+	if (SABOTAGE(ldr_shifted))
+		return x2apic_ldr(id + 1);
 	return apic_mode == APIC_X2APIC ? x2apic_ldr(id) : xapic_logical(id);
 }
 
@@ -98,7 +101,7 @@ static void registers_init(void)
 {
 	if (apic_mode == APIC_XAPIC) {
 		apic_write(APIC_DFR, model == APIC_FLAT ? DFR_FLAT : DFR_CLUSTER);
-		apic_write(APIC_LDR, xapic_logical(apic_id()) << 24);
+		apic_write(APIC_LDR, (xapic_logical(apic_id()) | (SABOTAGE(xapic_ldr_flat) ? 1 : 0)) << 24);
 	}
 	apic_write(APIC_SVR, SVR_ENABLE | VEC_SPURIOUS);
 	apic_write(APIC_TPR, 0);

@@ -3,6 +3,7 @@
 #include "kernel/acpi/acpi.h"
 #include "kernel/lib/bits.h"
 #include "kernel/mm/mm.h"
+#include "kernel/lib/sabotage.h"
 
 /* 82093AA data sheet: an index register and a window; two words a redirection entry. */
 #define IOREGSEL 0x00
@@ -47,7 +48,7 @@ bool ioapic_has_eoi(const struct ioapic *io) { return io->version >= IOAPICVER_E
 
 void ioapic_eoi(struct ioapic *io, uint8_t vector)
 {
-	if (ioapic_has_eoi(io))
+	if (ioapic_has_eoi(io) && !SABOTAGE(ioapic_eoi_lost))
 		mmio_w32((volatile uint8_t *)io->regs + IOEOI, vector);
 }
 

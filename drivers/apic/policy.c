@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "drivers/apic/policy.h"
 
+#include "kernel/lib/sabotage.h"
+
 /* One unit that cannot is enough: a device behind that one is not reached. */
-static bool all_remap(const struct apic_facts *f) { return f->units && f->remapping == f->units; }
+static bool all_remap(const struct apic_facts *f)
+{
+	return f->remapping == f->units && (f->units || SABOTAGE(policy_no_remapping));
+}
+
 static bool all_wide(const struct apic_facts *f) { return all_remap(f) && f->wide == f->units; }
 
 static const char *why(const struct apic_facts *f, const struct apic_policy *p)
@@ -35,7 +41,7 @@ struct apic_policy apic_policy_of(const struct apic_facts *f)
 	struct apic_policy p = {.reach = MSG_XAPIC, .device_max = XAPIC_ID_MAX};
 
 	/* The firmware's wish is granted unless there are CPUs that only x2APIC mode can name. */
-	p.x2apic = f->x2apic && !(f->opt_out && f->max_id <= XAPIC_ID_MAX);
+	p.x2apic = f->x2apic && !(f->opt_out && f->max_id <= XAPIC_ID_MAX && !SABOTAGE(policy_no_opt_out));
 	if (p.x2apic) {
 		p.cluster = all_wide(f);
 		p.reach = f->ext_dest_id ? MSG_X2APIC_EXT : MSG_X2APIC;

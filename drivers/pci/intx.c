@@ -6,6 +6,7 @@
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 
 /*
  * PIRQ routing registers: PIIX3 4.1.10 (A to D), ICH9 13.1.18 and 13.1.20 (E to H too). Bit 7: not routed;
@@ -66,7 +67,7 @@ int pci_intx_route(const struct pci_dev *d, struct pci_intx *out)
 	out->how = err == -ENOENT ? "no _PRT that can be read without an AML interpreter" : "the _PRT does not name it";
 	if (err)
 		return err;
-	out->gsi = r.gsi;
+	out->gsi = r.gsi ^ SABOTAGE(intx_wrong_pin);
 	out->active_low = !r.active_high;
 	out->edge = r.edge;
 	if (!r.programmable) {

@@ -5,6 +5,7 @@
 #include "drivers/pci/pci.h"
 #include "drivers/pci/regs.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 static uint16_t control(const struct msi *m)
 {
@@ -47,7 +48,7 @@ int msi_program(struct msi *m, const struct msi_msg *msg, unsigned count)
 	if (m->is64)
 		pci_w32(rid, m->cap + MSI_ADDR_HI, (uint32_t)(msg->addr >> 32));
 	pci_w16(rid, m->cap + MSI_DATA(m->is64), (uint16_t)msg->data);
-	set_control(m, (uint16_t)(ctrl | FIELD_PREP(MSI_MME, __builtin_ctz(count))));
+	set_control(m, (uint16_t)(ctrl | FIELD_PREP(MSI_MME, SABOTAGE(msi_one_message) ? 0 : __builtin_ctz(count))));
 	return 0;
 }
 
@@ -63,7 +64,7 @@ void msi_mask(struct msi *m, unsigned index, bool masked)
 	const unsigned at = m->cap + MSI_MASK(m->is64);
 	uint32_t mask;
 
-	if (!m->maskable || index >= m->count_max)
+	if (!m->maskable || index >= m->count_max || (SABOTAGE(msi_unmask_lost) && !masked))
 		return;
 	mask = pci_r32(m->dev->rid, at);
 	pci_w32(m->dev->rid, at, masked ? mask | BIT(index) : mask & ~BIT(index));

@@ -5,6 +5,7 @@
 #include "drivers/pci/pci.h"
 #include "drivers/pci/regs.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/mm/mm.h"
 
 /* A BAR up to this size is mapped whole, for all who want it; of a larger one only what is needed. */
@@ -123,6 +124,8 @@ void msix_function_mask(struct msix *m, bool masked)
 {
 	const uint16_t ctrl = control(m);
 
+	if (SABOTAGE(msix_unmask_lost) && !masked)
+		return;
 	set_control(m, (uint16_t)(masked ? ctrl | MSIX_FUNCTION_MASK : ctrl & ~MSIX_FUNCTION_MASK));
 }
 

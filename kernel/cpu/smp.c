@@ -19,7 +19,8 @@ static unsigned online_count = 1;
 static const struct smp_ops *apic;
 
 /* What boot/entry.asm looks its CPU up in; one entry a CPU that is to start. */
-struct ap_entry { uint32_t apic_id, taken; uint64_t stack_top, cpu; } __attribute__((packed));
+struct ap_entry { uint32_t apic_id, taken; uint64_t stack_top, cpu; };
+_Static_assert(sizeof(struct ap_entry) == 24, "boot/entry.asm goes through the table in steps of this");
 struct ap_entry *ap_table;
 uint32_t ap_table_count;
 uint64_t ap_cr3, ap_efer;                /* the boot CPU's */

@@ -3,6 +3,7 @@
 
 #include "kernel/cpu/cpu.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/mm.h"
 #include "kernel/time/time.h"
@@ -22,10 +23,14 @@ void irq_dispatch(uint64_t vector)
 	struct cpu *c = this_cpu();
 
 	c->irq_tsc[vector] = tsc_read();
+	if (SABOTAGE(eoi_early) && !vectors[vector].manual_eoi && vector <= IRQ_VECTOR_LAST)
+		send_eoi();
 	/* Seen by another CPU as soon as the handler's effects are: the count goes last. */
 	if (vectors[vector].fn)
 		vectors[vector].fn((int)vector, vectors[vector].arg);
 	__atomic_store_n(&c->irq_counts[vector], c->irq_counts[vector] + 1, __ATOMIC_RELEASE);
+	if ((SABOTAGE(eoi_early) || SABOTAGE(eoi_never)) && vector <= IRQ_VECTOR_LAST)
+		return;
 	if (vector != VEC_SPURIOUS && !vectors[vector].manual_eoi && send_eoi)
 		send_eoi();
 }

@@ -121,8 +121,8 @@ void msg_amdvi_remappable(uint16_t index, struct msi_msg *msg)
 /* What both forms of a redirection entry share. */
 static uint64_t rte_common(const struct irq_route *r, bool mask)
 {
-	return FIELD_PREP(RTE_VECTOR, (uint64_t)r->vector) | (r->active_low ? RTE_ACTIVE_LOW : 0) |
-	       (r->level ? RTE_LEVEL : 0) | (mask ? RTE_MASK : 0);
+	return FIELD_PREP(RTE_VECTOR, (uint64_t)r->vector ^ SABOTAGE(ioapic_wrong_vector)) | (r->active_low ? RTE_ACTIVE_LOW : 0) |
+	       (r->level && !SABOTAGE(ioapic_level_as_edge) ? RTE_LEVEL : 0) | (mask ? RTE_MASK : 0);
 }
 
 int msg_ioapic_compat(const struct irq_route *r, bool mask, uint64_t *rte, const char **why)
@@ -133,7 +133,7 @@ int msg_ioapic_compat(const struct irq_route *r, bool mask, uint64_t *rte, const
 		return err;
 	*rte = rte_common(r, mask) | FIELD_PREP(RTE_DELIVERY, (uint64_t)r->delivery) |
 	       (r->mode == IRQ_LOGICAL ? RTE_LOGICAL : 0) | FIELD_PREP(RTE_DEST_EXT, (uint64_t)r->dest >> 8) |
-	       FIELD_PREP(RTE_DEST, (uint64_t)r->dest);
+	       FIELD_PREP(RTE_DEST, (uint64_t)r->dest ^ SABOTAGE(ioapic_wrong_cpu));
 	return 0;
 }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import UsageError, build_dir, shown, sysroot, vgpu_model
-from .profile import Profile
+from .profile import MACHINES, Profile
 
 FIRMWARE = ("/usr/share/OVMF", "/usr/share/edk2/x64", "/usr/share/edk2/ovmf")
 OVMF_PAIRS = (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd"))
@@ -122,7 +122,7 @@ def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict, more
     for helper in prof.helpers:
         argv += ["-chardev", chardev(helper, fds[helper])]
     for device in prof.devices:
-        argv += shlex.split(device)
+        argv += shlex.split(device.replace("@MACHINES@", str(MACHINES)))  # files beside the profiles
     for release, options in prof.since.items():
         if as_numbers(qemu.version) >= as_numbers(release):
             argv += shlex.split(options)

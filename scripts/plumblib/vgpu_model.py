@@ -23,7 +23,7 @@ NEEDS_QEMU = "10.1"                  # the first with vfio-user-pci
 RAM = "ram"                          # id of the memory backend
 START = 10.0                         # seconds to its first line; ASan makes it slow on a busy machine
 END = 5.0
-SAMPLES = ("mtty", "mtty-2", "mdpy", "mbochs")   # Linux's sample mdevs: the kinds of tests/mdev/model.py
+SAMPLES = ("edu", "mtty", "mtty-2", "mdpy", "mbochs")   # Linux's sample mdevs: the kinds of tests/mdev/model.py
 PATH_MAX = 107                       # of a UNIX socket
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -50,7 +50,8 @@ def binary(kind: str = "") -> Path:
 
 
 def device_option(socket: Path, **properties: str) -> str:
-    return json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket)}, **properties})
+    typed = {k: int(v) if k.startswith("x-") and v.isdecimal() else v for k, v in properties.items()}
+    return json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket)}, **typed})
 
 
 def ram_options(size: str) -> list[str]:

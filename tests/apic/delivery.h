@@ -27,7 +27,7 @@ struct delivery {
 	uint32_t *due;                /* [vectors][cpus], since the start */
 	uint32_t *settled;            /* the same, as of the last check */
 	uint64_t patience;            /* ns to wait for one that is missing; shrinks when they are */
-	unsigned reported, strays;
+	unsigned reported[3], strays; /* told of: strays, missing, too many */
 	struct irq_stray stray[DELIVERY_STRAYS]; /* already told */
 };
 

@@ -89,9 +89,16 @@ TEST(apic, optout, "opt-out and missing remapping lead to the mode that is safe,
 	const struct apic_policy *p = &apic_policy;
 	const uint64_t mode = APIC_BASE_EN | (p->x2apic ? APIC_BASE_EXTD : 0);
 	const uint32_t direct_max = p->reach == MSG_X2APIC_EXT ? EXT_ID_MAX : XAPIC_ID_MAX;
+	const bool opt_out = acpi.has_dmar && acpi.dmar.x2apic_opt_out;
+	bool wide = iommu_count > 0;
 	struct delivery *d = delivery_open(t, 1);
 	uint64_t *base = test_alloc(t, sizeof(*base) * d->cpus);
 
+	/* The rule once more, from the machine itself: what was decided may be wrong. */
+	EXPECT_EQ(t, p->x2apic, cpu_features.x2apic && !(opt_out && cpus_above(XAPIC_ID_MAX) == 0));
+	for (unsigned i = 0; i < iommu_count; i++)
+		wide &= iommus[i].caps.interrupt_remapping && iommus[i].caps.eim && !iommus[i].broken;
+	EXPECT_EQ(t, p->cluster, p->x2apic && wide);
 	on_every_cpu(t, read_base, base, sizeof(*base));
 	EXPECT_EQ(t, msg_reach(), p->reach);
 	for (unsigned cpu = 0; cpu < d->cpus; cpu++) {

@@ -36,6 +36,10 @@ struct priority {
 	/* nesting */
 	unsigned low_in_mid, high_in_mid;
 	bool mid_isr_after_high;
+	/* TPR raised over one that is pending already */
+	struct { bool early, in_isr, late; unsigned spurious; } over;
+	/* EOI by hand, LOW in service and HIGH nested in it: what is left in ISR after none, one, two */
+	uint8_t left[3];
 	/* three at once */
 	unsigned three_at;
 };
@@ -112,6 +116,53 @@ static void hold_back(struct priority *p, unsigned k)
 	write_cr8(0);
 }
 
+static uint32_t spurious(void)
+{
+	return this_cpu()->irq_counts[VEC_SPURIOUS];
+}
+
+/* What is pending and no longer let in must not come: a spurious vector may instead (11.9), which sets no ISR bit. */
+static void raise_over(struct priority *p)
+{
+	const uint8_t v = p->vector[MID];
+	const unsigned before = p->entered, count = spurious();
+
+	raise(v);
+	apic_write(APIC_TPR, v & 0xf0);
+	let_in(p, 0);
+	p->over.early = p->entered != before;
+	p->over.in_isr = apic_isr(v) || apic_isr(VEC_SPURIOUS);
+	p->over.spurious = spurious() - count;
+	apic_write(APIC_TPR, 0);
+	let_in(p, before + 1);
+	p->over.late = p->entered == before + 1;
+}
+
+static uint8_t in_service(const struct priority *p)
+{
+	return (uint8_t)(apic_isr(p->vector[LOW]) | apic_isr(p->vector[HIGH]) << 1);
+}
+
+/* 11.8.5: an EOI says nothing of which; it ends the highest in service. */
+static void end_in_order(struct priority *p)
+{
+	const unsigned before = p->entered;
+
+	irq_set_manual_eoi(p->vector[LOW], true);
+	irq_set_manual_eoi(p->vector[HIGH], true);
+	raise(p->vector[LOW]);
+	let_in(p, before + 1);
+	raise(p->vector[HIGH]);
+	let_in(p, before + 2);
+	for (unsigned i = 0; i < ARRAY_SIZE(p->left); i++) {
+		p->left[i] = in_service(p);
+		if (i < 2)
+			apic_eoi();
+	}
+	irq_set_manual_eoi(p->vector[LOW], false);
+	irq_set_manual_eoi(p->vector[HIGH], false);
+}
+
 static void run_priority(void *arg)
 {
 	struct priority *p = arg;
@@ -121,6 +172,8 @@ static void run_priority(void *arg)
 	irq_disable();
 	hold_back(p, 0);
 	hold_back(p, 1);
+	raise_over(p);
+	end_in_order(p);
 
 	/* Without EOI the second of the same vector waits in IRR. */
 	irq_set_manual_eoi(mid, true);
@@ -170,7 +223,7 @@ static void choose(struct t *t, const struct delivery *d, struct priority *p)
  * The local APIC lets in what is due, in the order that it is due.
  *
  * SDM vol. 3, 11.8.3 and 11.8.4. TPR and CR8 are one register, and hold back vectors of their class and
- * below (they wait in IRR) until it is lowered. An interrupt in service holds back its class and those
+ * below (they wait in IRR, also those that were pending before) until it is lowered. An interrupt in service holds back its class and those
  * below, a second one of the same vector too; a higher one nests. EOI ends the highest in service. Three
  * that wait together come highest first. On every CPU.
  */
@@ -179,6 +232,7 @@ TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting;
 	struct delivery *d = delivery_open(t, 36);
 	struct priority *p = test_alloc(t, sizeof(*p));
 	const unsigned step = d->cpus > 8 ? d->cpus - 1 : 1;
+	unsigned spurious_seen = 0;
 
 	for (unsigned cpu = 0; cpu < d->cpus; cpu += step) {
 		*p = (struct priority){0};
@@ -206,6 +260,14 @@ TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting;
 				   "CPU %u: vector 0x%x does not come once after %s is lowered", cpu,
 				   p->vector[MID], by);
 		}
+		EXPECT_MSG(t, !p->over.early && !p->over.in_isr && p->over.late,
+			   "CPU %u: 0x%x pending, then TPR raised over it: got %s%s%s, expected it to wait", cpu,
+			   p->vector[MID], p->over.early ? "it delivered " : "", p->over.in_isr ? "an ISR bit " : "",
+			   p->over.late ? "" : "it lost");
+		EXPECT_MSG(t, p->left[0] == 3 && p->left[1] == 1 && p->left[2] == 0,
+			   "CPU %u: 0x%x nested in 0x%x: ISR (bit 0 the lower) before, after one EOI, after two: got %u %u %u, "
+			   "expected 3 1 0", cpu, p->vector[HIGH], p->vector[LOW], p->left[0], p->left[1], p->left[2]);
+		spurious_seen += p->over.spurious;
 		EXPECT_MSG(t, p->isr_in_service, "CPU %u: in its handler the vector is not in ISR", cpu);
 		EXPECT_MSG(t, (p->ppr_in_service & 0xf0) == (p->vector[MID] & 0xf0u),
 			   "CPU %u: PPR in service of 0x%x: got 0x%x", cpu, p->vector[MID],
@@ -234,11 +296,13 @@ TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting;
 			   "CPU %u: got %u handlers entered, expected %u", cpu, p->entered,
 			   p->three_at + LEVELS);
 	}
-	/* MID: two held, two in service, one nested, one of three; LOW and HIGH: one nested, one of three. */
+	if (spurious_seen)
+		test_note(t, "%u spurious interrupts (vector 0x%x), as 11.9 allows", spurious_seen, VEC_SPURIOUS);
+	/* MID: two held, one under TPR, two in service, one nested, one of three; the others: three. */
 	for (unsigned cpu = 0; cpu < d->cpus; cpu += step)
 		for (unsigned v = 0; v < d->vectors; v++)
 			for (unsigned i = 0; i < LEVELS; i++)
 				if (d->vector[v] == p->vector[i])
-					delivery_due(d, cpu, v, i == MID ? 6 : 2);
+					delivery_due(d, cpu, v, i == MID ? 7 : 3);
 	delivery_finish(d, "all together");
 }

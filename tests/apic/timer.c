@@ -2,6 +2,7 @@
 
 #include "drivers/apic/apic.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "tests/apic/delivery.h"
 
 /* SDM vol. 3, 11.5.4. */
@@ -15,6 +16,7 @@
 #define SHORT    US(500)
 #define PERIODS  4
 #define SHOTS    16       /* for the metric, of 100 us */
+#define DIVISORS 7
 #define EARLY    50       /* one part in: 2 %, for we calibrate it against the TSC */
 
 /* One vector for each phase, so that a late one is never taken for another's. */
@@ -26,13 +28,15 @@ struct timer {
 	uint64_t per_ms;         /* counts */
 	uint64_t one_shot_ns, periodic_ns, deadline_ns; /* from start to (the last) handler */
 	uint32_t periods, left_running, left_masked, left_deadline;
+	bool kept_deadline, count_moves;
+	uint64_t per_ms_by[DIVISORS];    /* counts in a millisecond, divided by 2, 4, … 128 */
 	uint32_t slow[PHASES];   /* came although called off, for we were too slow to call */
 	uint64_t late[SHOTS];
 };
 
 static uint32_t count_for(const struct timer *m, uint64_t ns)
 {
-	return (uint32_t)(m->per_ms * ns / MS(1));
+	return (uint32_t)(m->per_ms * ns / MS(1) / (SABOTAGE(timer_early) ? 2 : 1));
 }
 
 /* Stopped first: QEMU starts anew from the old count when the mode changes. */
@@ -56,20 +60,39 @@ static uint64_t since(const struct timer *m, uint64_t start, unsigned phase)
  * Counts in a millisecond, rather too many than too few. Both accesses stand between TSC reads; false: a
  * stall in one of them has made the result worth nothing.
  */
-static bool calibrate(struct timer *m)
+static bool rate(uint64_t ns, uint64_t *per_ms, uint32_t *left)
 {
 	uint64_t t[4];
 
 	t[0] = tsc_read();
 	apic_write(APIC_TIMER_INIT, UINT32_MAX);
 	t[1] = tsc_read();
-	delay(MS(2));
+	delay(ns);
 	t[2] = tsc_read();
-	m->left_running = apic_read(APIC_TIMER_CUR);
+	*left = apic_read(APIC_TIMER_CUR);
 	t[3] = tsc_read();
 	apic_write(APIC_TIMER_INIT, 0);
-	m->per_ms = (uint64_t)(UINT32_MAX - m->left_running) * MS(1) / MAX(tsc_to_ns(t[2] - t[1]), 1ull);
+	*per_ms = (uint64_t)(UINT32_MAX - *left) * MS(1) / MAX(tsc_to_ns(t[2] - t[1]), 1ull);
 	return (t[1] - t[0]) + (t[3] - t[2]) < (t[2] - t[1]) / 16;
+}
+
+static bool calibrate(struct timer *m)
+{
+	return rate(MS(2), &m->per_ms, &m->left_running);
+}
+
+/* SDM vol. 3, figure 11-10: bits 3, 1 and 0; 000 divides by 2, each step by twice as much, 111 by 1. */
+static void divide(struct timer *m)
+{
+	for (unsigned i = 0; i < DIVISORS; i++) {
+		uint32_t left;
+
+		apic_write(APIC_TIMER_DIV, (i & 4) << 1 | (i & 3));
+		for (unsigned k = 0; k < 5 && !m->per_ms_by[i]; k++)
+			if (!rate(US(300), &m->per_ms_by[i], &left))
+				m->per_ms_by[i] = 0; /* a stall: worth nothing */
+	}
+	apic_write(APIC_TIMER_DIV, DIVIDE_BY_1);
 }
 
 static void start_and_stop(struct timer *m)
@@ -83,6 +106,15 @@ static void arm_and_disarm(struct timer *m)
 	(void)m;
 	wrmsr(MSR_TSC_DEADLINE, tsc_read() + ns_to_tsc(MS(1)));
 	wrmsr(MSR_TSC_DEADLINE, 0);
+}
+
+static void arm_and_leave(struct timer *m)
+{
+	apic_write(APIC_LVT_TIMER, TIMER_TSC_DEADLINE | (uint32_t)m->d->vector[DISARMED]);
+	__asm__ volatile("mfence" : : : "memory");
+	wrmsr(MSR_TSC_DEADLINE, tsc_read() + ns_to_tsc(MS(1)));
+	apic_write(APIC_LVT_TIMER, TIMER_ONE_SHOT | (uint32_t)m->d->vector[DISARMED]);
+	m->kept_deadline |= rdmsr(MSR_TSC_DEADLINE) != 0;
 }
 
 /* Started for 1 ms and called off at once: it must not come. Again, if we were stalled in between. */
@@ -119,6 +151,11 @@ static void use_deadline(struct timer *m)
 
 	lvt(m, TIMER_TSC_DEADLINE, DISARMED);
 	call_off(m, DISARMED, arm_and_disarm);
+	call_off(m, DISARMED, arm_and_leave);    /* 11.5.4.1: another mode disarms it */
+	lvt(m, TIMER_TSC_DEADLINE, DISARMED);
+	apic_write(APIC_TIMER_INIT, count_for(m, SHORT)); /* and in this mode the count does nothing */
+	m->count_moves = apic_read(APIC_TIMER_CUR) != 0;
+	delay(2 * SHORT);
 	apic_write(APIC_LVT_TIMER, LVT_MASKED);
 }
 
@@ -131,6 +168,7 @@ static void run_timer(void *arg)
 	apic_write(APIC_TIMER_DIV, DIVIDE_BY_1);
 	for (unsigned i = 0; i < 5 && !calibrate(m); i++)
 		;
+	divide(m);
 
 	lvt(m, TIMER_ONE_SHOT, ONE_SHOT);
 	start = tsc_read();
@@ -194,7 +232,8 @@ static void not_early(struct t *t, unsigned cpu, const char *what, uint64_t got,
  *
  * SDM vol. 3, 11.5.4. Its rate is taken from the TSC first; nothing says that it must be punctual, so late is
  * a metric, early is wrong. TSC-deadline mode where the CPU has it: a deadline that has passed fires at
- * once, 0 disarms, and the register is 0 after it fired (11.5.4.1). On CPU 0 and on another.
+ * once, 0 and another mode disarm, the register is 0 after it fired, and the count does nothing (11.5.4.1). All
+ * divisors against the undivided rate. On CPU 0 and on another.
  */
 TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early, mask, stop", NEED_NONE)
 {
@@ -208,6 +247,19 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 		REQUIRE_OK(t, cpu_call(cpu, run_timer, m, SEC(4)));
 		EXPECT_MSG(t, m->left_running < UINT32_MAX && m->per_ms, "CPU %u: the timer does not count",
 			   cpu);
+		/* Ratios of bracketed reads; the nearest wrong divisor is a factor of two away. */
+		for (unsigned i = 0; i < DIVISORS; i++) {
+			const uint64_t got = m->per_ms_by[i] << (i + 1);
+
+			if (!got) {
+				test_note(t, "CPU %u, divided by %u: not judged, each try was held up", cpu, 2u << i);
+				continue;
+			}
+			EXPECT_MSG(t, got > m->per_ms - m->per_ms / 4 && got < m->per_ms + m->per_ms / 4,
+				   "CPU %u, divided by %u: got %llu counts a ms, expected %llu of %llu undivided", cpu, 2u << i,
+				   (unsigned long long)m->per_ms_by[i], (unsigned long long)(m->per_ms >> (i + 1)),
+				   (unsigned long long)m->per_ms);
+		}
 		not_early(t, cpu, "one-shot", m->one_shot_ns, SHORT);
 		EXPECT_MSG(t, m->periods >= PERIODS, "CPU %u, periodic: got %u, expected at least %u", cpu,
 			   m->periods, PERIODS);
@@ -223,6 +275,9 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 			not_early(t, cpu, "TSC deadline", m->deadline_ns, SHORT);
 			EXPECT_MSG(t, !m->left_deadline,
 				   "CPU %u, TSC deadline: the register is not 0 after it fired", cpu);
+			EXPECT_MSG(t, !m->kept_deadline && !m->count_moves,
+				   "CPU %u, TSC deadline: %s", cpu, m->kept_deadline ? "another mode leaves it armed" :
+				   "the initial count is not ignored");
 			delivery_due(d, cpu, DEADLINE, 1);
 			delivery_due(d, cpu, PAST, 1);
 		}

@@ -141,6 +141,29 @@ static void by_policy(struct cost *c, bool strict)
 		    (unsigned long long)(tsc_khz() * 1000 / MAX(ticks[(n - 1) / 2], 1u)));
 }
 
+/* The floor under every sync: one empty request through the unit's queue and back. */
+static void queue_floor(struct cost *c)
+{
+	const struct iommu_ops *ops = c->stage->iommu->ops;
+	volatile uint32_t *word = c->stage->buf.va;
+	uint64_t *ticks = c->ticks[0];
+	char series[48];
+
+	for (uint32_t i = 0; i < c->samples; i++) {
+		const uint64_t t0 = tsc_read();
+		const int r = ops->queue_waits(c->stage->iommu, c->stage->buf.pa, 1, i + 1);
+
+		if (r == -EOPNOTSUPP)
+			return;
+		REQUIRE_OK(c->t, r);
+		if (!WAIT_FOR(*word == i + 1, MS(100)))
+			test_timeout(c->t, "an empty request to the queue of %s did not complete", ops->name);
+		ticks[i] = less_empty(c, tsc_read() - t0);
+	}
+	fmt_snprintf(series, sizeof(series), "iommu=%s op=queue", ops->name);
+	test_metric_ticks(c->t, series, ticks, c->samples);
+}
+
 static bool seen(struct iommu *const *list, unsigned n, const struct iommu *iommu)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -182,6 +205,7 @@ TEST_FULL(dma, map_cost, 0, BUDGET, "map, unmap, sync: per page, per batch, stri
 			done[units++] = iommu;
 			for (unsigned b = 0; b < (slow ? 2 : ARRAY_SIZE(batches)); b++)
 				by_batch(&c, batches[b]);
+			queue_floor(&c);
 			by_policy(&c, true);
 			by_policy(&c, false);
 		}

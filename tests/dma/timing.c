@@ -52,10 +52,10 @@ TEST_FULL(dma, latency, 0, BUDGET, "time of one transfer by size: IOMMU off, pas
 {
 	static const struct dma_series sizes[] = {
 		{.size = 64, .depth = 1, .count = 16, .modes = STAGE_4K},
-		{.size = 512, .depth = 1, .count = 12, .modes = STAGE_4K},
-		{.size = 4096, .depth = 1, .count = 24, .modes = STAGE_1G},
+		{.size = 512, .depth = 1, .count = 8, .modes = STAGE_4K},
+		{.size = 4096, .depth = 1, .count = 16, .modes = STAGE_1G},
 		{.size = 16384, .depth = 1, .count = 16, .wide = true},
-		{.size = 65536, .depth = 1, .count = 12, .modes = STAGE_1G},
+		{.size = 65536, .depth = 1, .count = 8, .modes = STAGE_STRICT},
 		{.size = 262144, .depth = 1, .count = 8, .wide = true},
 		{.size = 1u << 20, .depth = 1, .count = 4, .modes = STAGE_4K},
 		{.size = 4u << 20, .depth = 1, .count = 4, .wide = true},
@@ -87,9 +87,9 @@ TEST_FULL(dma, depth, 0, BUDGET,
 	  NEED_EX_DMA_TIMED)
 {
 	static const struct dma_series depths[] = {
-		{.size = 4096, .depth = 1, .count = 24, .modes = STAGE_4K},
+		{.size = 4096, .depth = 1, .count = 16, .modes = STAGE_4K},
 		{.size = 4096, .depth = 2, .count = 32, .wide = true},
-		{.size = 4096, .depth = 4, .count = 32, .modes = STAGE_DEFERRED},
+		{.size = 4096, .depth = 4, .count = 24, .modes = STAGE_4K},
 		{.size = 4096, .depth = 8, .count = 48, .wide = true},
 		{.size = 4096, .depth = 16, .count = 64, .wide = true},
 		{.size = 4096, .depth = 32, .count = 64, .modes = STAGE_DEFERRED},

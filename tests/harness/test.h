@@ -78,6 +78,7 @@ bool test_has_failed(const struct t *);
 bool kvm_emulates(void);                 /* this KVM emulates every instruction; see known.c */
 uint64_t test_seed(const struct t *);    /* seed= on the command line, printed when asked for */
 uint64_t test_iterations(const struct t *, uint64_t dflt); /* scaled by iterations= */
+void test_budget(struct t *, uint64_t ns); /* from now on, in place of the budget that it was declared with */
 
 /* ---- cleanup: registered functions run in reverse when the test ends, however it ends ---- */
 void test_cleanup(struct t *, void (*fn)(void *), void *arg);
@@ -85,6 +86,7 @@ void *test_alloc(struct t *, size_t);    /* zeroed; freed at the end; no memory:
 
 /* ---- checks ---- */
 void test_check(struct t *);             /* counts one check that held */
+void test_fail_quietly(struct t *, const char *text); /* one that did not, and that nobody needs to read again */
 bool test_expect_(struct t *, bool ok, const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

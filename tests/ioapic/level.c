@@ -29,31 +29,6 @@ static void end_it(void *arg)
 	apic_eoi();
 }
 
-/* Whatever a failed step left in service would hold back all that comes after it. */
-static void end_all(void *arg)
-{
-	const struct delivery *d = arg;
-
-	for (unsigned i = 0; i < 4 && apic_isr(d->vector[0]); i++)
-		apic_eoi();
-}
-
-static void levels_close(void *arg)
-{
-	for (unsigned cpu = 0; cpu < cpu_count(); cpu++)
-		(void)cpu_call(cpu, end_all, arg, SEC(1));
-}
-
-/* vector[0] is ended by hand from here on. */
-static struct delivery *levels_open(struct t *t, unsigned vectors)
-{
-	struct delivery *d = delivery_open(t, vectors);
-
-	irq_set_manual_eoi(d->vector[0], true);
-	test_cleanup(t, levels_close, d);
-	return d;
-}
-
 static void expect_tmr(struct delivery *d, unsigned cpu, bool level, const char *what)
 {
 	struct seen s = {.vector = d->vector[0]};

@@ -74,13 +74,12 @@ static void send_eoi(void *arg)
  */
 TEST(ioapic, level, "delivered once; remote IRR set until EOI; redelivered while held", NEED_IOAPIC)
 {
-	struct delivery *d = delivery_open(t, 1);
+	struct delivery *d = levels_open(t, 1);
 	const char *why;
 	struct pin *p = hpet_open(t, true, &why);
 
 	if (!p)
 		test_skip(t, "no source of a level: %s", why);
-	irq_set_manual_eoi(d->vector[0], true);
 	for (unsigned cpu = 0; cpu < MIN(d->cpus, 2u); cpu++) {
 		pin_aim(t, p, cpus[cpu]->apic_id, IRQ_PHYSICAL, d->vector[0], false);
 		EXPECT_MSG(t, !pin_remote_irr(p), "CPU %u: remote IRR: got 1 before anything was raised", cpu);

@@ -12,6 +12,32 @@
 #define PIT_SOON       US(20)
 #define HPET_SOON      US(100) /* an equality: it must lie ahead when the write arrives */
 
+/* ---- deliveries ---- */
+
+/* Whatever a failed step left in service would hold back all that comes after it. */
+static void end_all(void *arg)
+{
+	const struct delivery *d = arg;
+
+	for (unsigned i = 0; i < 4 && apic_isr(d->vector[0]); i++)
+		apic_eoi();
+}
+
+static void levels_close(void *arg)
+{
+	for (unsigned cpu = 0; cpu < cpu_count(); cpu++)
+		(void)cpu_call(cpu, end_all, arg, SEC(1));
+}
+
+struct delivery *levels_open(struct t *t, unsigned vectors)
+{
+	struct delivery *d = delivery_open(t, vectors);
+
+	irq_set_manual_eoi(d->vector[0], true);
+	test_cleanup(t, levels_close, d);
+	return d;
+}
+
 /* ---- entries ---- */
 static struct pin *pin_open(struct t *t, uint32_t gsi)
 {

@@ -15,6 +15,11 @@ struct pin {
 	struct irq_route route; /* trigger and polarity as the source drives it; the test adds the rest */
 };
 
+/*
+ * delivery_open() for levels: vector[0] is ended by hand, and at the end of the test whatever is still in service
+ * on any CPU, for it would hold back all that comes after.
+ */
+struct delivery *levels_open(struct t *, unsigned vectors);
 /* Stops the source and masks the pin when the test ends. NULL, *why: this machine has none. */
 struct pin *pit_open(struct t *, const char **why);
 /* One rising edge, after a few microseconds. */

@@ -30,10 +30,10 @@ static void one_way(struct t *t, struct dma_space *s, struct dma_target *g, size
 /*
  * An entry that is wrong lets nothing through, and the fault says in which way it is wrong.
  *
- * VT-d 9.3 to 9.6, chapter 7 (LCT.3, LCT.5, SCT.3, SPD.2, SPT.2, SPT.4): reserved bits, depths and
- * translation types that there are not, and in scalable mode a PASID's directory and entry that are not
- * present. A hypervisor that does not look at one of these takes a driver's mistake for a translation. Put
- * right, the device works again.
+ * VT-d 9.3 to 9.6, chapter 7 (LCT.3, LCT.5, SCT.3, SPD.2, SPT.2, SPT.4): reserved bits, depths and translation
+ * types that there are not, and in scalable mode a PASID's directory and entry that are not present. AMD 48882,
+ * 2.2.2.1, 2.5.2 (ILLEGAL_DEV_TABLE_ENTRY). A hypervisor that does not look at one of these takes a driver's
+ * mistake for a translation. Put right, the device works again.
  */
 TEST(iommu, bad_entry, "a malformed entry of a device blocks it and is reported as what it is", NEED_IOMMU_TRANSLATION)
 {
@@ -62,5 +62,5 @@ TEST(iommu, bad_entry, "a malformed entry of a device blocks it and is reported 
 		devices++;
 	}
 	if (devices == 0)
-		test_skip(t, "no unit whose entries we know to make wrong (VT-d)");
+		test_skip(t, "no unit whose entries we know to make wrong (VT-d, AMD-Vi)");
 }

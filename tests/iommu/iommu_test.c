@@ -725,8 +725,11 @@ bool dma_expect_fault(struct dma_space *s, enum dma_dir dir, iova_t at, size_t l
 	unsigned n = 0;
 	bool ok = true;
 
-	if (iommu_fault_wait(s->iommu, &f, MS(100)) < 0)
+	if (iommu_fault_wait(s->iommu, &f, MS(100)) < 0) {
+		if (s->iommu->caps.caching_mode && s->iommu->desc.vendor == IOMMU_VTD)
+			iommu_tell_shadow(s);
 		return EXPECT_MSG(s->t, false, "%s %s: fault: got none recorded, expected one", s->name, what);
+	}
 	do
 		ok &= check_fault(s, &f, dir, at, len, reason, what);
 	while (ok && ++n < s->iommu->caps.fault_records && s->iommu->ops->fault_pop(s->iommu, &f) == 0);

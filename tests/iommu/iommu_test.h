@@ -158,3 +158,5 @@ void iommu_check_viot(struct t *);
 bool iommu_check_orphan(struct t *);
 /* The finding that DMA goes past a unit that is on (bypass.c). */
 void iommu_tell_bypass(const struct dma_space *);
+/* The finding that a device's blocked DMA leaves no fault record, in caching mode. */
+void iommu_tell_shadow(const struct dma_space *);

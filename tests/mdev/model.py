@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Linux's sample mdevs (samples/vfio-mdev: mtty, mdpy, mbochs) over vfio-user, for a stock QEMU 10.1 or newer.
+"""Linux's sample mdevs (samples/vfio-mdev: mtty, mdpy, mbochs) over vfio-user, for a stock QEMU 10.1 or newer; and
+edu as a device that a host assigns, which reaches memory by the VMM's maps.
 
 So that the guest's mdev tests run where no kernel module can be loaded. It behaves as those drivers do, oddities
 included, and not better. The command line is that of build/models/vgpu, so that a machine profile can name it:
@@ -17,6 +18,7 @@ import struct
 import sys
 
 BREAKS = {
+    "edu": {},
     "mtty": {"intx-dead": "no interrupt is ever signalled", "lose": "every eleventh interrupt is lost",
              "double": "each interrupt comes twice", "stuck-bit": "bit 3 of each byte that comes back is 0",
              "swap": "the FIFO gives the newest byte first", "shallow": "the FIFO holds 8",
@@ -42,6 +44,7 @@ class Device:
         self.config = bytearray(256)
         self.sizes = {}                  # BAR -> size
         self.memory = {}                 # BAR -> (fd, size) that the client maps
+        self.maps = {}                   # IOVA -> (size, fd, offset, flags), as the client has them
         self.intx = None                 # eventfd
         self.masked = False
 
@@ -63,6 +66,8 @@ class Device:
             struct.pack_into("<I", self.config, off, value | low)
         elif off == 0x3c:
             self.config[0x3c] = data[0]
+        elif off == 4:
+            self.config[4:4 + len(data)] = data
 
     def read(self, bar, off, count):
         return b"\xff" * count
@@ -233,7 +238,62 @@ class Mbochs(Frame):
             self.vbe[(off - 0x500) // 2] = int.from_bytes(data, "little")
 
 
-KINDS = {"mtty": Mtty, "mtty-2": lambda breaks: Mtty(breaks, 2), "mdpy": Mdpy, "mbochs": Mbochs}
+class Edu(Device):
+    """
+    QEMU's edu (docs/specs/edu), as a device that a host assigns: it reaches what the client has mapped for it, so
+    that under a virtual IOMMU it sees not the guest's tables but what the VMM has made of them. INTx and MSI: none.
+    """
+    REVISION = 0x51                      # what the guest tells it by
+    BUF, SIZE = 0x40000, 4096
+
+    def __init__(self, breaks):
+        super().__init__(breaks)
+        self.ids(0x1234, 0x11e8, 0x00ff00, self.REVISION, 0x1af4, 0x1100)
+        self.bar(0, 1 << 20, 0)
+        self.reg = bytearray(0xa0)
+        self.buf = bytearray(self.SIZE)
+
+    def read(self, bar, off, count):
+        if off == 0:
+            return struct.pack("<I", 0x010000ed)[:count]
+        if off == 4:
+            return bytes(0xff ^ b for b in self.reg[4:8])[:count]
+        return bytes(self.reg[off:off + count]).ljust(count, b"\0")
+
+    def write(self, bar, off, data):
+        if off + len(data) > len(self.reg):
+            return
+        self.reg[off:off + len(data)] = data
+        if off == 0x98 and data[0] & 1:
+            self.run(data[0])
+            self.reg[0x98] &= 0xfe
+
+    def run(self, cmd):
+        src, dst, count = struct.unpack_from("<QQQ", self.reg, 0x80)
+        if not self.config[4] & 4:
+            return
+        if cmd & 2 and self.BUF <= src and src + count <= self.BUF + self.SIZE:
+            self.reach(dst, self.buf[src - self.BUF:src - self.BUF + count], True)
+        elif not cmd & 2 and self.BUF <= dst and dst + count <= self.BUF + self.SIZE:
+            self.buf[dst - self.BUF:dst - self.BUF + count] = self.reach(src, bytes(count), False)
+
+    def reach(self, at, data, write):
+        """As far as the maps allow, page by page; what is read elsewhere is all ones."""
+        out = bytearray(b"\xff" * len(data))
+        done = 0
+        while done < len(data):
+            n = min(len(data) - done, 4096 - (at + done) % 4096)
+            for start, (size, fd, offset, flags) in self.maps.items():
+                if start <= at + done < start + size and flags & (2 if write else 1) and fd is not None:
+                    if write:
+                        os.pwrite(fd, data[done:done + n], offset + at + done - start)
+                    else:
+                        out[done:done + n] = os.pread(fd, n, offset + at + done - start)
+            done += n
+        return bytes(out)
+
+
+KINDS = {"edu": Edu, "mtty": Mtty, "mtty-2": lambda breaks: Mtty(breaks, 2), "mdpy": Mdpy, "mbochs": Mbochs}
 
 
 class Server:
@@ -307,9 +367,18 @@ class Server:
             off, region, count = struct.unpack_from("<QII", body)
             (dev.config_write if region == CONFIG else lambda o, d: dev.write(region, o, d))(off, body[16:16 + count])
             return body[:16], None
-        if cmd in (DMA_MAP, RESET):
+        if cmd == RESET:
+            return b"", None
+        if cmd == DMA_MAP:
+            flags, offset, start, size = struct.unpack_from("<IQQQ", body, 4)
+            dev.maps[start] = size, self.fds.pop(0) if self.fds else None, offset, flags
             return b"", None
         if cmd == DMA_UNMAP:
+            flags, start, size = struct.unpack_from("<IQQ", body, 4)
+            for at in [m for m in dev.maps if flags & 2 or start <= m < start + size]:
+                if dev.maps[at][1] is not None:
+                    os.close(dev.maps[at][1])
+                del dev.maps[at]
             return body[:24], None
         raise ValueError(cmd)
 

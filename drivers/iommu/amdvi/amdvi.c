@@ -648,6 +648,24 @@ static int amdvi_detach(struct iommu_domain *d, pci_rid_t rid)
 	return detach(v, dev);
 }
 
+static const char *amdvi_spoil(struct iommu *iommu, pci_rid_t rid, unsigned n, enum iommu_reason *reason)
+{
+	static const struct { const char *what; uint64_t set; } ways[] = {
+		{"a device table entry with reserved bit 2 set", BIT64(2)},
+		{"a device table entry of the reserved paging mode 7", DTE_MODE},
+	};
+	struct amdvi *v = amdvi_of(iommu);
+	const uint16_t id = (uint16_t)rid.v;
+
+	if (iommu->broken || n >= ARRAY_SIZE(ways) || !device_find(v, id))
+		return NULL;
+	*(volatile uint64_t *)dte_at(v, id) |= ways[n].set;
+	*reason = IOMMU_FAULT_RESERVED_BITS;
+	if (amdvi_inv_device(v, id) < 0 || amdvi_inv_all(v, deadline_in(AMDVI_WAIT_NS)) < 0)
+		return NULL;
+	return ways[n].what;
+}
+
 static void amdvi_domain_fini(struct iommu_domain *d)
 {
 	struct amdvi *v = amdvi_of(d->iommu);
@@ -759,5 +777,6 @@ const struct iommu_ops amdvi_ops = {
 	.fault_irq = amdvi_fault_irq,
 	.queue_waits = amdvi_queue_waits,
 	.queue_bad = amdvi_queue_bad,
+	.spoil = amdvi_spoil,
 	.dump = amdvi_dump,
 };

@@ -95,6 +95,7 @@ static uint64_t *new_table(struct vtd_pt *t, uint64_t *pa)
  */
 static void to_limbo(struct vtd_pt *t, uint64_t pa)
 {
+	t->near = NULL;
 	set_entry(t, t->mem->at(t->ctx, pa), t->limbo);
 	t->limbo = pa;
 	t->limbo_pages++;
@@ -168,6 +169,26 @@ static void clear(struct vtd_pt *t, uint64_t pa, unsigned level, uint64_t iova, 
 		}
 		iova = next;
 	}
+}
+
+/* The table of level 1 that has iova's entry; NULL: there is none so deep. The last one found is kept. */
+static uint64_t *last_table(struct vtd_pt *t, uint64_t iova)
+{
+	uint64_t *table = t->near;
+
+	if (table && iova >> level_shift(2) == t->near_block)
+		return table;
+	table = t->mem->at(t->ctx, t->root);
+	for (unsigned level = t->levels; level > 1; level--) {
+		const uint64_t entry = table[level_index(iova, level)];
+
+		if (!is_present(entry) || is_leaf(entry, level))
+			return NULL;
+		table = t->mem->at(t->ctx, entry & PT_ADDR);
+	}
+	t->near = table;
+	t->near_block = iova >> level_shift(2);
+	return table;
 }
 
 /* May [iova, next) to pa be one leaf of this level? */
@@ -245,6 +266,7 @@ static int check_range(const struct vtd_pt *t, uint64_t *iova, uint64_t size)
 int vtd_pt_map(struct vtd_pt *t, uint64_t iova, uint64_t pa, uint64_t size, unsigned prot,
 	       uint64_t page_max)
 {
+	uint64_t *table;
 	bool cut = false;
 	int r = check_range(t, &iova, size);
 
@@ -255,6 +277,12 @@ int vtd_pt_map(struct vtd_pt *t, uint64_t iova, uint64_t pa, uint64_t size, unsi
 		return -EINVAL;
 	if (pa > PT_ADDR || size > PT_ADDR + VTD_PT_4K - pa)
 		return -ERANGE;
+	/* What a driver does for each transfer: one page, among others in a table that is there. */
+	table = size == VTD_PT_4K ? last_table(t, iova) : NULL;
+	if (table && !is_present(table[level_index(iova, 1)])) {
+		set_entry(t, &table[level_index(iova, 1)], pa | prot_bits(t, prot) | t->leaf_bits);
+		return 0;
+	}
 	if (count_mapped(t, t->root, t->levels, iova, iova + size, &cut) != 0)
 		return -EEXIST;
 	r = fill(t, t->root, t->levels, iova, iova + size, pa, prot_bits(t, prot) | t->leaf_bits,
@@ -266,11 +294,19 @@ int vtd_pt_map(struct vtd_pt *t, uint64_t iova, uint64_t pa, uint64_t size, unsi
 
 int vtd_pt_unmap(struct vtd_pt *t, uint64_t iova, uint64_t size)
 {
+	uint64_t *table;
 	bool cut = false;
 	int r = check_range(t, &iova, size);
 
 	if (r < 0)
 		return r;
+	table = size == VTD_PT_4K ? last_table(t, iova) : NULL;
+	if (table && is_present(table[level_index(iova, 1)])) {
+		set_entry(t, &table[level_index(iova, 1)], 0);
+		if (is_empty(table))
+			clear(t, t->root, t->levels, iova, iova + size);
+		return 0;
+	}
 	if (count_mapped(t, t->root, t->levels, iova, iova + size, &cut) != size)
 		return -ENOENT;
 	if (cut)
@@ -318,6 +354,7 @@ int vtd_pt_init(struct vtd_pt *t)
 	t->bits = t->stage == VTD_FIRST ? width : MIN(t->bits, width);
 	t->sizes &= VTD_PT_2M | VTD_PT_1G;
 	t->limbo = 0;
+	t->near = NULL;
 	t->pages = t->limbo_pages = 0;
 	return new_table(t, &t->root) ? 0 : -ENOMEM;
 }

@@ -48,6 +48,7 @@ struct vtd_pt {
 	uint64_t root;                   /* table page of the highest level */
 	uint64_t limbo;                  /* 0, or the first of the pages that wait for reap */
 	uint64_t pages, limbo_pages;     /* allocated, limbo included; in limbo */
+	uint64_t *near, near_block;      /* the table of 4 KiB leaves last used, and its addresses over 2 MiB */
 };
 
 /*

@@ -65,17 +65,18 @@ void vtd_ir_disable(struct iommu *iommu)
  */
 static int compose(const struct iommu *iommu, const struct irq_route *route, uint64_t *lo)
 {
+	const uint32_t dest = (route->dest ^ SABOTAGE(ir_wrong_cpu)) & (SABOTAGE(ir_wide_cut) ? 0xffffu : ~0u);
 	uint64_t dst;
 
 	if (iommu->remapping_eim) {
-		dst = FIELD_PREP(IRTE_DST, route->dest ^ SABOTAGE(vtd_irte_wrong_cpu));
+		dst = FIELD_PREP(IRTE_DST, dest);
 	} else {
 		if (route->dest > 0xff || (route->mode == IRQ_LOGICAL && apic_mode == APIC_X2APIC))
 			return -EOPNOTSUPP;
 		dst = FIELD_PREP(IRTE_DST_XAPIC, route->dest);
 	}
-	*lo = IRTE_P | dst | FIELD_PREP(IRTE_V, route->vector) |
-	      FIELD_PREP(IRTE_DLM, (uint64_t)route->delivery) |
+	*lo = IRTE_P | dst | FIELD_PREP(IRTE_V, route->vector ^ SABOTAGE(ir_wrong_vector)) |
+	      (SABOTAGE(ir_lowest_to_all) ? 0 : FIELD_PREP(IRTE_DLM, (uint64_t)route->delivery)) |
 	      (route->mode == IRQ_LOGICAL ? IRTE_DM : 0) |
 	      (route->delivery == IRQ_LOWEST ? IRTE_RH : 0) | (route->level ? IRTE_TM : 0);
 	return 0;
@@ -84,9 +85,11 @@ static int compose(const struct iommu *iommu, const struct irq_route *route, uin
 /* Only the requester itself may use the entry: SVT = 01b, SQ = 00b (5.1.3). */
 static uint64_t compose_source(pci_rid_t rid)
 {
+	const uint16_t sid = (uint16_t)(rid.v ^ (SABOTAGE(ir_other_source) ? 8u : 0));
+
 	if (SABOTAGE(vtd_irte_any_source))
 		return 0;
-	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, rid.v);
+	return FIELD_PREP(IRTE_SVT, IRTE_SVT_SID) | FIELD_PREP(IRTE_SID, sid);
 }
 
 /* Caching mode caches entries that are not present too (6.1). */
@@ -141,7 +144,7 @@ int vtd_irq_write(struct iommu *iommu, int index, pci_rid_t rid, const struct ir
 
 int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct irq_route *route)
 {
-	const int r = vtd_irq_write(iommu, index, rid, route);
+	const int r = SABOTAGE(ir_kept_old) ? 0 : vtd_irq_write(iommu, index, rid, route);
 
 	return r < 0 ? r : vtd_inv_iec(vtd_of(iommu), (unsigned)index);
 }

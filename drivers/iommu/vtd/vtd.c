@@ -7,6 +7,7 @@
 #include "kernel/acpi/acpi.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/log/log.h"
 
@@ -431,7 +432,7 @@ static int map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_
 	if (r < 0)
 		return r;
 	/* Caching mode keeps what is not present too (6.1). */
-	if (v->cap & CAP_CM)
+	if ((v->cap & CAP_CM) && !SABOTAGE(vtd_cm_map_skip))
 		return vtd_inv_range(v, d->id, d->stage, at.v, size, false, deadline_in(VTD_WAIT_NS));
 	return vtd_flush_write_buffer(v);
 }
@@ -643,6 +644,8 @@ static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, stru
 
 	if (d->iommu->broken)
 		return -EIO;
+	if (SABOTAGE(vtd_sync_skip))
+		return 0;
 	if (!range || d->passthrough)
 		return sync_domain(d, dl);
 	if (range->size == 0 || !is_aligned(range->iova.v | range->size, PAGE_SIZE))

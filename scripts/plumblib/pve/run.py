@@ -151,6 +151,14 @@ def refuse(vm, conf: dict) -> None:
         raise UsageError(f"VM {vm.vmid} runs; plumb would have to end it: qm shutdown {vm.vmid}")
 
 
+def secure_boot(vm, conf: dict) -> str:
+    """Why such a VM may never say a word; empty: nothing against it. Its variables may say otherwise by now: no refusal."""
+    if conf.get("bios") != "ovmf" or "pre-enrolled-keys=1" not in conf.get("efidisk0", "").split(","):
+        return ""
+    return (f"VM {vm.vmid} has pre-enrolled-keys=1: with Secure Boot on, its firmware refuses a program that nobody signed;"
+            " switch it off in the firmware's menu (Device Manager), or use a VM that plumb makes")
+
+
 def run_existing(tools: Tools, vm, limits: Limits, screen, log: Path, freeze: bool) -> Done:
     """A VM of the user's: started, watched, stopped. freeze: for this run, and as it was afterwards."""
     if tools.dry:
@@ -160,6 +168,9 @@ def run_existing(tools: Tools, vm, limits: Limits, screen, log: Path, freeze: bo
     refuse(vm, conf)
     was = conf.get("freeze")
     change = freeze and was != "1"
+    keys = secure_boot(vm, conf)
+    if keys:
+        tools.say(f"plumb: {keys}")
     started = False
     done, left = None, ""
     try:
@@ -184,6 +195,8 @@ def run_existing(tools: Tools, vm, limits: Limits, screen, log: Path, freeze: bo
                 if left:
                     tools.say(f"plumb: LEFT BEHIND: {left}")
     done.left = left
+    if keys and not done.outcome.report.boots:
+        done.outcome.why += f"; {keys}"
     return done
 
 

@@ -58,7 +58,7 @@ static void make_device(uint8_t options)
 	};
 
 	memset(&device, 0, sizeof(device));
-	device.kind = *kind_at(options % 3);
+	device.kind = *kind_at(options % 6);
 	device.kind.bar[1].size = 0x10000;
 	device.kind.bar[3].size = 0x10000;
 	device.map_bar1 = true;

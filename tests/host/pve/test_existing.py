@@ -40,6 +40,22 @@ def test_refused(pve, conf, why):
     assert not any("start" in c or "stop" in c or "set" in c for c in pve.calls)
 
 
+OVMF = {"serial0": "socket", "bios": "ovmf"}
+
+
+@pytest.mark.parametrize("conf, word", [
+    ({**OVMF, "efidisk0": "local-lvm:vm-100-disk-0,efitype=4m,pre-enrolled-keys=1,size=4M"}, True),
+    ({**OVMF, "efidisk0": "local-lvm:vm-100-disk-0,efitype=4m,pre-enrolled-keys=0,size=4M"}, False),
+    ({"serial0": "socket", "efidisk0": "local-lvm:vm-100-disk-0,pre-enrolled-keys=1"}, False),
+])
+def test_secure_boot_keys_are_named_where_nothing_comes(pve, conf, word):
+    pve.vm(100, **conf)
+    pve.script("sleep(30)")
+    done = pve.plumb("run", "100", "--boot-timeout", "2", "--silence", "1", "--timeout", "10")
+    assert done.returncode == 2
+    assert ("pre-enrolled-keys=1" in done.stderr) == word == ("pre-enrolled-keys=1" in done.stdout)
+
+
 def test_a_running_vm_is_left_alone(pve):
     pve.vm(100, serial0="socket")
     (pve.dir / "100.pid").write_text(str(os.getpid()))
