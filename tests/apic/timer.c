@@ -262,8 +262,9 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 			   cpu);
 		for (unsigned i = 0; i < DIVISORS; i++) {
 			EXPECT_MSG(t, m->divides[i] || !m->judged[i],
-				   "CPU %u: the timer does not count a %uth as fast with that divisor", cpu,
-				   2u << i);
+				   "CPU %u: with the divisor %u the timer does not count at such a part of "
+				   "its rate",
+				   cpu, 2u << i);
 			if (!m->judged[i])
 				test_note(t, "CPU %u, divided by %u: not judged, each try was held up", cpu,
 					  2u << i);
