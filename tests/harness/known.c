@@ -140,7 +140,7 @@ static const struct {
 	  NULL},
 	 "*ESR*"},
 	{{"apic.esr", ACCEL_KVM, 0, 9999,
-	  "KVM: lapic.c detects no errors: the ESR stays 0 (Linux 6.18)", NULL},
+	  "KVM: lapic.c detects no errors: the ESR stays 0 (Linux 6.18, 6.12)", NULL},
 	 "*ESR*"},
 	{{"iommu.tables", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IVinfo.VASize is not filled in (build_amd_iommu(); seen on 10.0 and 11.1)", qemu_amdvi},
