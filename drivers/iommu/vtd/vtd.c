@@ -483,6 +483,7 @@ static struct vtd_ats *ats_reserve(struct vtd *v, const struct iommu_domain *d, 
 	for (unsigned i = 0; i < VTD_ATS_MAX; i++) {
 		if (!v->ats[i].depth) {
 			v->ats[i] = (struct vtd_ats){(uint16_t)rid.v, d->id, depth};
+			v->ats_end = MAX(v->ats_end, i + 1);
 			return &v->ats[i];
 		}
 	}
