@@ -189,8 +189,13 @@ static const struct {
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU intel-iommu: a context entry that is wrong leaves an assigned device the maps it had, for "
+	  "vtd_address_space_sync() takes them away for one that is not present alone (11.1)", shadowed_edu},
+	 "*edu a context entry *: byte *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.passthrough "
-	  "iommu.reenable iommu.stale iommu.unity", ACCEL_UNKNOWN, 1001, 9999,
+	  "iommu.reenable iommu.stale iommu.unity iommu.bad_entry iommu.by_register iommu.edges iommu.levels "
+	  "pci.requester_ids", ACCEL_UNKNOWN, 1001, 9999,
 	  "QEMU vfio: what an assigned device is refused, the guest's unit records no fault of (PLB091)", shadowed_edu},
 	 "*fault*: got *"},
 	{{"iommu.bad_entry", ACCEL_UNKNOWN, 900, 1100,
