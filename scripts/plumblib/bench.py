@@ -116,8 +116,8 @@ def plumb_boot(chosen, prof, accel: str, rounds: int, keep: Path) -> Pair:
         for linux, op in MAP_OPS.items():
             if s.name == "dma.map_cost" and s.keys.get("op") == op and s.unit == "ns":
                 pair.plumb["map", "iommu", linux] = 1e9 / max(1, s.middle)
-        # Of a strict cycle the sync is the unit's: a register write that QEMU handles before it returns.
-        if s.name == "dma.map_cost" and s.keys.get("op") == "sync" and s.keys.get("pages") == "1" and s.unit == "ns":
+        # The unit's own part of a strict cycle is an empty request through its queue at least.
+        if s.name == "dma.map_cost" and s.keys.get("op") == "queue" and s.unit == "ns":
             pair.floor["map", "iommu", "strict"] = 1e9 / max(1, s.middle)
     return pair
 
