@@ -238,6 +238,8 @@ def bench(qemu: str | None, accel: str, count: int, rounds: int, seconds: float,
              "load": [round(p.load, 1) for p in pairs]}
     title = (f"plumb beside Linux {guest.release} (fio, io_uring), QEMU {chosen.version} {accel.upper()}, medians of {count} pairs;"
              f" host: {os.cpu_count()} CPUs, load {min(facts['load'])} to {max(facts['load'])}")
+    if max(facts["load"]) > 2 * (os.cpu_count() or 1):
+        title += ". That is more than the host has room for: Linux, which waits for its interrupts, suffers most by it"
     say(as_text(found, title))
     for name in outputs:
         text = as_markdown(found, title) if name.endswith(".md") else as_json(found, pairs, facts)
