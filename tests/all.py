@@ -121,6 +121,12 @@ def machines():
     yield run("machine.q35-vtd.6G", "q35-vtd", "uefi", MEM="6G")
     yield run("machine.q35-vtd.1cpu", "q35-vtd", "pvh", SMP=1)
     yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
+    yield run("machine.q35-xapic.17cpus", "q35-xapic", "pvh", SMP=17)
+    yield run("machine.q35-vtd.apic-11.1", "q35-vtd", "pvh", "--qemu", "11.1", "--plumb",
+              "only=apic.*,perf.ipi allow=disruptive")
+    yield run("machine.q35-xapic.11.1", "q35-xapic", "pvh", "--qemu", "11.1")
+    yield run("machine.q35-sparse.finding", "q35-sparse", "pvh", "--plumb", "only=apic.optout", says="PLB060")
+    yield run("machine.q35-vtd.storm", "q35-vtd", "pvh", "--plumb", "only=apic.ipi_storm iterations=25000")
     # What QEMU mended or broke since: AMD-Vi above all.
     for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics"):
         yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")
