@@ -162,6 +162,7 @@ struct iommu {
 	struct iommu_caps caps;
 	bool translating, remapping, remapping_eim;
 	const char *broken;              /* it stopped answering: why; not used any more */
+	bool unused;                     /* broken says why nobody asked it anything: a lack, no fault of its */
 	volatile uint8_t *regs;
 	void *priv;
 };

@@ -11,6 +11,9 @@
 #define LINE_MAX_ 1024
 
 static uint32_t crc, lines;
+static bool begun;
+static char early[2048];                 /* what was said before the report began; each line ends with '\n' */
+static size_t early_len;
 
 void log_init(void)
 {
@@ -24,8 +27,13 @@ static void emit(char *line, size_t n)
 		if ((uint8_t)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = '?';
 	line[n] = '\n';
-	crc = crc32_update(crc, line, n + 1);
-	lines++;
+	if (begun) {
+		crc = crc32_update(crc, line, n + 1);
+		lines++;
+	} else if (n + 1 <= sizeof(early) - early_len) {
+		memcpy(early + early_len, line, n + 1);
+		early_len += n + 1;
+	}
 	line[n] = '\r';
 	line[n + 1] = '\n';
 	serial_write(line, n + 2);
@@ -47,6 +55,21 @@ void log_line(const char *fmt, ...)
 	va_start(ap, fmt);
 	log_vline("", fmt, ap);
 	va_end(ap);
+}
+
+void log_begin(void)
+{
+	begun = true;
+}
+
+void log_early(void)
+{
+	for (size_t at = 0, end; at < early_len; at = end) {
+		for (end = at; early[end] != '\n'; end++)
+			;
+		log_line("%.*s", (int)(end - at), early + at);
+		end++;
+	}
 }
 
 static char verdict[512]; /* kept: it is said again when the machine cannot be switched off */

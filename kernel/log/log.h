@@ -14,6 +14,9 @@
 void log_init(void);                     /* finds the UART (0x3f8) or debugcon (0xe9) */
 void log_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_vline(const char *prefix, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+/* What is said before log_begin() is no part of the report, and is said again by log_early() where it is one. */
+void log_begin(void);
+void log_early(void);
 /* The last line: lines= and crc= are added. */
 void log_verdict(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_verdict_again(void);

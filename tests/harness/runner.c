@@ -147,23 +147,6 @@ static bool ap_faults(void)
 	return any;
 }
 
-/* A unit that gave up under a test is not asked any more; whoever reads the SKIPs after it wants to know why. */
-static unsigned dead_iommus(struct t *t, unsigned before)
-{
-	unsigned dead = 0;
-
-	for (unsigned i = 0; i < iommu_count; i++) {
-		if (!iommus[i].broken)
-			continue;
-		dead |= BIT(i);
-		if (t && !(before & BIT(i)))
-			test_finding(t, "PLB080", "the unit, or the hypervisor behind it, lost a command or a request",
-				     "its registers stand in the log above; the tests after this one skip it",
-				     iommus[i].broken, "IOMMU %u (%s) stopped answering", i, iommus[i].caps.text);
-	}
-	return dead;
-}
-
 static void cleanups(struct t *t)
 {
 	while (t->cleanup_count) {
@@ -254,7 +237,6 @@ static void report(struct t *t)
 static void run_one(const struct test *x, unsigned number)
 {
 	static struct t t;               /* survives the longjmp out of a test */
-	const unsigned dead = dead_iommus(NULL, 0);
 	uint64_t t0;
 
 	t = (struct t){.test = x, .number = number};
@@ -262,7 +244,6 @@ static void run_one(const struct test *x, unsigned number)
 	current = &t;
 	t0 = time_ns();
 	body(&t);
-	(void)dead_iommus(&t, dead);
 	current = NULL;
 	log_line("# took %u us=%llu", number, (unsigned long long)((time_ns() - t0) / 1000));
 	report(&t);
@@ -312,6 +293,7 @@ enum end_outcome run_all(void)
 	char text[960];
 
 	plan_make();
+	log_begin();
 	log_line("TAP version 14");
 	log_line("# plumb %s git=%s boot=%016llx", PLUMB_VERSION, PLUMB_GIT, (unsigned long long)nonce());
 	if (cmdline.list || plan_count == 0)
@@ -324,6 +306,7 @@ enum end_outcome run_all(void)
 	if (broken)
 		log_line("# error: command line: %s", cmdline.error);
 	env_print();
+	log_early();
 	if (cmdline.dump)
 		dump_print();
 	if (cmdline.list) {

@@ -3,6 +3,7 @@
 #include "tests/iommu/iommu_test.h"
 
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
 #define FAR_SIZE    (8ull << 30)
@@ -128,9 +129,19 @@ static int map_own(struct dma_space *s)
 	return 0;
 }
 
+/* Of the first space that is open behind the unit: for a sabotage. */
+static struct iommu_domain *first_domain(struct dma_space *s)
+{
+	for (unsigned i = 0; i < EXERCISER_MAX; i++)
+		if (spaces[i].is_open && spaces[i].iommu == s->iommu && spaces[i].mode == s->mode)
+			return &spaces[i].domain;
+	return &s->domain;
+}
+
 int dma_space_attach(struct dma_space *s)
 {
-	const int r = s->iommu->ops->attach(&s->domain, s->ex->rid);
+	const pci_rid_t rid = {s->ex->rid.v ^ (SABOTAGE(iommu_wrong_source) ? 8 : 0)};
+	const int r = s->iommu->ops->attach(SABOTAGE(iommu_wrong_domain) ? first_domain(s) : &s->domain, rid);
 
 	s->attached = r == 0;
 	return r;
@@ -319,7 +330,7 @@ static int map_target(struct dma_target *g, uint32_t prot, size_t page_max)
 	int r = 0;
 
 	if (s->mode == DMA_TRANSLATED)
-		r = s->iommu->ops->map(&s->domain, g->iova, g->pa, g->size, prot, page_max);
+		r = s->iommu->ops->map(&s->domain, g->iova, g->pa, g->size, prot | (SABOTAGE(iommu_writable) ? IOMMU_W : 0), page_max);
 	g->mapped = r == 0;
 	g->prot = prot;
 	return r;

@@ -6,6 +6,7 @@
 
 #include "drivers/virtio/virtio_regs.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
 #define UNANSWERED 0xff
@@ -71,7 +72,7 @@ static int reap(struct viommu *v)
 
 static void kick(struct viommu *v)
 {
-	if (virtqueue_wants_kick(&v->requests))
+	if (virtqueue_wants_kick(&v->requests) && !SABOTAGE(viommu_no_kick))
 		mmio_w16(v->bell[VIRTIO_IOMMU_REQUESTQ], VIRTIO_IOMMU_REQUESTQ);
 }
 

@@ -8,6 +8,7 @@
 #include "kernel/acpi/acpi.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "kernel/log/log.h"
 
@@ -127,7 +128,7 @@ static int tell_attach(struct viommu *v, const struct viommu_domain *d, uint32_t
 	uint8_t req[20] = {VIRTIO_IOMMU_T_ATTACH};
 
 	put(req + 4, d->id, 4);
-	put(req + 8, endpoint, 4);
+	put(req + 8, endpoint ^ (SABOTAGE(viommu_wrong_endpoint) ? 8 : 0), 4);
 	put(req + 12, d->passthrough ? VIRTIO_IOMMU_ATTACH_F_BYPASS : 0, 4);
 	return viommu_request(v, req, sizeof(req));
 }
@@ -150,7 +151,7 @@ static int post_map(struct viommu *v, const struct viommu_domain *d, uint64_t at
 	put(req + 16, at + (leaf->size - 1), 8);
 	put(req + 24, leaf->pa, 8);
 	put(req + 32, (leaf->prot & IOMMU_R ? VIRTIO_IOMMU_MAP_F_READ : 0) |
-			      (leaf->prot & IOMMU_W ? VIRTIO_IOMMU_MAP_F_WRITE : 0), 4);
+			      (leaf->prot & IOMMU_W || SABOTAGE(viommu_writable) ? VIRTIO_IOMMU_MAP_F_WRITE : 0), 4);
 	return viommu_post(v, req, sizeof(req));
 }
 
@@ -158,7 +159,9 @@ static int post_unmap(struct viommu *v, const struct viommu_domain *d, uint64_t 
 {
 	uint8_t req[28] = {VIRTIO_IOMMU_T_UNMAP};
 
-	put(req + 4, d->id, 4);
+	if (SABOTAGE(viommu_no_unmap))
+		return 0;
+	put(req + 4, d->id ^ (SABOTAGE(viommu_unmap_other_domain) ? 1 : 0), 4);
 	put(req + 8, at, 8);
 	put(req + 16, at + (size - 1), 8);
 	return viommu_post(v, req, sizeof(req));
@@ -351,6 +354,7 @@ static int viommu_probe(struct iommu *iommu, const struct iommu_desc *desc)
 	fmt_snprintf(iommu->caps.text, sizeof(iommu->caps.text), "virtio-iommu");
 	if (!dev || dev->vendor != VIRTIO_VENDOR || dev->device != VIRTIO_IOMMU_DEVICE) {
 		iommu->broken = u && u->mmio ? mmio_text : absent_text;
+		iommu->unused = u && u->mmio;
 		return -ENODEV;
 	}
 	for (unsigned i = 0; i < PCI_BAR_COUNT; i++)
@@ -358,6 +362,7 @@ static int viommu_probe(struct iommu *iommu, const struct iommu_desc *desc)
 			iommu->desc.regs = gpa(dev->bar[i].base);
 	if (!u) {
 		iommu->broken = viot_text;
+		iommu->unused = true;
 		return -ENODEV;
 	}
 	return open_device(v, dev);

@@ -30,7 +30,8 @@ BAD = ("fail",)
 
 def boot(entry, tests, name):
     """The report of one boot, and why it is none."""
-    log = LOGS / f"sabotage.{name or '-'.join(('none', *filter(None, key(entry)))).replace('/', '_')}.log"
+    where = f".{entry['machine']}" if name and "machines" in entry else ""
+    log = LOGS / f"sabotage.{name or '-'.join(('none', *filter(None, key(entry)))).replace('/', '_')}{where}.log"
     line = f"only={','.join(sorted(tests))} {entry.get('plumb', '')}" + (f" sabotage={name}" if name else "")
     qemu = ["--qemu", entry["qemu"]] if "qemu" in entry else []
     smp = ["--smp", str(entry["smp"])] if "smp" in entry else []
@@ -108,15 +109,16 @@ def main():
     bad = complete(table)
     print("\n".join(bad), end="\n" if bad else "")
     table = {n: e for n, e in table.items() if fnmatch.fnmatch(n, args.k)}
+    entries = [(n, {**e, "machine": m}) for n, e in table.items() for m in e.get("machines") or [e["machine"]]]
     groups = {}
-    for entry in table.values():
+    for _, entry in entries:
         groups.setdefault(key(entry), (entry, set()))[1].update(names(entry))
 
     def job(item):
         kind, what, entry = item
         return kind, what, entry, (sound(entry, what) if kind == "sound" else caught(what, entry))
 
-    jobs = [("sound", tests, entry) for entry, tests in groups.values()] + [("caught", n, e) for n, e in table.items()]
+    jobs = [("sound", tests, entry) for entry, tests in groups.values()] + [("caught", n, e) for n, e in entries]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for kind, what, entry, wrong in pool.map(job, jobs):
             label = f"no fault, {len(what)} tests" if kind == "sound" else what
@@ -124,7 +126,7 @@ def main():
             print(f"{'ok  ' if not wrong else 'FAIL'} {entry['machine']:16} {label:28} {'; '.join(wrong) or good}",
                   flush=True)
             bad += wrong
-    print(f"{len(table)} faults, {len(bad)} complaints")
+    print(f"{len(entries)} faults, {len(bad)} complaints")
     return 1 if bad or not table else 0
 
 
