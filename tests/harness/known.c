@@ -220,6 +220,10 @@ static const struct {
 	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", NULL},
 	 "*nvidia MSI* remapped its entry *"},
+	{{"msix.mask_pba", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU vfio-user-pci: it masks MSI-X entries by itself and asks the device, which it does not tell, for the "
+	  "pending bits (seen on 11.1)", NULL},
+	 "*nvidia MSI-X *pending bit: got 0*"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
 	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,
