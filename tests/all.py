@@ -23,6 +23,8 @@ PLUMB = "scripts/plumb"
 SKIP = 77
 # Lines of a report that say nothing of a failure; the log has them.
 NOISE = re.compile(r"(ok|# (env|metric|run|took|note|hist)) ")
+# The page of this machine check is CI's sample: build/sample/report.html.
+SAMPLE = ("q35-vtd", "pvh")
 # One name of each outcome, and how `plumb run` must call it on the selftest machine.
 SELFTESTS = {"pass": 0, "skip": 0, "known": 0, "fail": 1, "empty": 1, "fault": 1, "timeout": 1,
              "hang": 2, "reset": 2, "garble": 2}
@@ -113,11 +115,18 @@ def machines():
         if name == "selftest":
             continue
         for boot in profile.load(name).boots:
-            yield run(f"machine.{name}.{boot}", name, boot)
+            page = ("-o", f"{BUILD}/sample/report.html") if (name, boot) == SAMPLE else ()
+            yield run(f"machine.{name}.{boot}", name, boot, *page)
     yield run("machine.q35-vtd.32M", "q35-vtd", "pvh", MEM="32M")
     yield run("machine.q35-vtd.6G", "q35-vtd", "uefi", MEM="6G")
     yield run("machine.q35-vtd.1cpu", "q35-vtd", "pvh", SMP=1)
     yield run("machine.q35-vtd.17cpus", "q35-vtd", "pvh", SMP=17)
+    yield run("machine.q35-xapic.17cpus", "q35-xapic", "pvh", SMP=17)
+    yield run("machine.q35-vtd.apic-11.1", "q35-vtd", "pvh", "--qemu", "11.1", "--plumb",
+              "only=apic.*,perf.ipi allow=disruptive")
+    yield run("machine.q35-xapic.11.1", "q35-xapic", "pvh", "--qemu", "11.1")
+    yield run("machine.q35-sparse.finding", "q35-sparse", "pvh", "--plumb", "only=apic.optout", says="PLB060")
+    yield run("machine.q35-vtd.storm", "q35-vtd", "pvh", "--plumb", "only=apic.ipi_storm iterations=25000")
     # What QEMU mended or broke since: AMD-Vi above all.
     for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics"):
         yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")
@@ -137,6 +146,19 @@ def machines():
                   expect=status)
 
 
+def samples():
+    """The pages that a person looks at: of a machine that is right, and of one whose messages go astray."""
+    pages = f"{BUILD}/sample"
+    yield run("sample.fault", "q35-plain", "pvh", "--images", f"{BUILD}/sabotage", "--plumb",
+              "only=boot.*,apic.ids,apic.ipi_*,pci.topology,msi.physical,msix.*,dma.integrity sabotage=msi_wrong_cpu",
+              "-o", f"{pages}/fault.html", expect=1, says="msi.physical")
+    for name in ("report", "fault"):
+        yield Check(f"sample.{name}_page", "/usr/bin/python3", "tests/host/report/browser.py", f"{pages}/{name}.html",
+                    f"{pages}/{name}.png", says="no complaints")
+    yield run("finding.PLB100", "q35-vtd", "pvh", "--plumb", "only=perf.bar",
+              "--qemu-args", "-device pci-testdev,membar=4M,bus=pcie.0,addr=0a.0", says="PLB100 00:0a.0 BAR2 is memory")
+
+
 def kvm():
     """A real in-kernel interrupt controller, where there is one that runs a PVH boot at all."""
     probe = subprocess.run([PLUMB, "accel", "--boot", "pvh", "--can-kvm"], stdin=subprocess.DEVNULL,
@@ -146,6 +168,15 @@ def kvm():
         return
     for name in ("q35-vtd", "q35-plain", "pc-pve"):
         yield run(f"kvm.{name}", name, "pvh", "--timeout", "400", accel="kvm", seconds=420)
+
+
+def lab():
+    """A Linux host with KVM, VFIO and an IOMMU inside QEMU (docs/lab.md). PLUMB_LAB=skip leaves it out."""
+    if os.environ.get("PLUMB_LAB") == "skip":
+        yield Check("lab", "sh", "-c", "echo left out: PLUMB_LAB=skip; exit 77")
+        return
+    yield Check("lab.image", PLUMB, "lab", "--image-only", seconds=900)
+    yield Check("lab", PLUMB, "lab", seconds=1800)
 
 
 def main():
@@ -179,8 +210,10 @@ def main():
     batch(builds(), 1)
     batch(list(host()) + list(lint()), 2)
     batch(machines(), 2)
+    batch(samples(), 1)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
+    batch(lab(), 1)
     for name in failed:
         print("FAIL", name)
     print(f"{time.monotonic() - start:.0f} s")

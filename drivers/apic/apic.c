@@ -19,13 +19,13 @@
 #define SVR_ENABLE    BIT(8)
 #define LVT_MASKED    BIT(16)
 #define DFR_FLAT      0xffffffffu
-#define DFR_CLUSTER   0x0fffffffu
+#define DFR_CLUSTER 0x0fffffffu
 
 enum apic_mode apic_mode = APIC_XAPIC;
 struct apic_policy apic_policy;
 struct apic_facts apic_facts;
 static volatile uint8_t *mmio;
-static enum apic_model model;            /* of xAPIC logical destinations */
+static enum apic_model model; /* of xAPIC logical destinations */
 
 uint32_t apic_read(enum apic_reg reg)
 {
@@ -177,7 +177,10 @@ void apic_decide_policy(void)
 }
 
 /* ---- from one mode to another ---- */
-static struct { volatile unsigned ready; volatile bool go; } changing;
+static struct {
+	volatile unsigned ready;
+	volatile bool go;
+} changing;
 
 static void follow(void *arg)
 {
@@ -189,7 +192,10 @@ static void follow(void *arg)
 	irq_enable();
 }
 
-enum apic_model apic_xapic_model(void) { return model; }
+enum apic_model apic_xapic_model(void)
+{
+	return model;
+}
 
 int apic_switch(enum apic_mode to, enum apic_model to_model)
 {
@@ -204,7 +210,8 @@ int apic_switch(enum apic_mode to, enum apic_model to_model)
 	changing.go = false;
 	for (unsigned i = 1; i <= others && !err; i++)
 		err = cpu_start(i, follow, NULL);
-	/* No CPU may send while another is in a different mode: all stand still before the first one changes. */
+	/* No CPU may send while another is in a different mode: all stand still before the first one changes.
+	 */
 	if (!err && !WAIT_FOR(changing.ready == others, SEC(4)))
 		err = -ETIMEDOUT;
 	if (!err) {

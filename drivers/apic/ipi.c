@@ -9,8 +9,8 @@
 #include "kernel/time/time.h"
 
 /* Interrupt command register: SDM vol. 3, 11.6.1 (xAPIC), 11.12.9 (x2APIC). */
-#define ICR_VECTOR    GENMASK(7, 0)
-#define ICR_DELIVERY  GENMASK(10, 8)
+#define ICR_VECTOR GENMASK(7, 0)
+#define ICR_DELIVERY GENMASK(10, 8)
 #define ICR_ASSERT    BIT(14)
 #define ICR_LEVEL     BIT(15)
 #define ICR_PENDING   BIT(12)
@@ -25,7 +25,8 @@ static bool sabotaged(uint32_t command, uint32_t *new_command, uint32_t *dest)
 	*new_command = command;
 	if ((command & ICR_DELIVERY) == FIELD_PREP(ICR_DELIVERY, (uint32_t)IRQ_NMI))
 		return SABOTAGE(nmi_lost) && ++sent % 8 == 0;
-	if (SABOTAGE(ipi_lowest_as_fixed) && (command & ICR_DELIVERY) == FIELD_PREP(ICR_DELIVERY, (uint32_t)IRQ_LOWEST))
+	if (SABOTAGE(ipi_lowest_as_fixed) &&
+	    (command & ICR_DELIVERY) == FIELD_PREP(ICR_DELIVERY, (uint32_t)IRQ_LOWEST))
 		*new_command &= ~ICR_DELIVERY;
 	if (!fixed || !test)
 		return false;
@@ -40,7 +41,8 @@ static bool sabotaged(uint32_t command, uint32_t *new_command, uint32_t *dest)
 
 static void icr(uint32_t command, uint32_t dest)
 {
-	const bool twice = SABOTAGE(ipi_twice) && !(command & ICR_DELIVERY) && (command & ICR_VECTOR) <= IRQ_VECTOR_LAST;
+	const bool twice =
+		SABOTAGE(ipi_twice) && !(command & ICR_DELIVERY) && (command & ICR_VECTOR) <= IRQ_VECTOR_LAST;
 
 	if (sabotaged(command, &command, &dest))
 		return;
@@ -52,7 +54,8 @@ static void icr(uint32_t command, uint32_t dest)
 			wrmsr(MSR_X2APIC(APIC_ICR), (uint64_t)dest << 32 | command);
 		return;
 	}
-	/* Two writes, and a handler that sends in between would change the first: its IPI's target gets ours. */
+	/* Two writes, and a handler that sends in between would change the first: its IPI's target gets ours.
+	 */
 	const bool enabled = irq_enabled();
 
 	if (!SABOTAGE(xapic_icr_torn))
@@ -71,30 +74,42 @@ void ipi_send(const struct irq_route *r, enum ipi_shorthand shorthand)
 
 /* ---- paravirtual: Linux, Documentation/virt/kvm/x86/hypercalls.rst, KVM_HC_SEND_IPI ---- */
 #define KVM_FEATURE_PV_SEND_IPI BIT(11)
-#define KVM_HC_SEND_IPI         10
+#define KVM_HC_SEND_IPI 10
 
-struct hypercall { uint64_t a[4]; int64_t result; };
+struct hypercall {
+	uint64_t a[4];
+	int64_t result;
+};
 
 static void hypercall(void *arg)
 {
 	struct hypercall *h = arg;
-	const bool amd = !strcmp(cpu_features.vendor, "AuthenticAMD") || !strcmp(cpu_features.vendor, "HygonGenuine");
+	const bool amd =
+		!strcmp(cpu_features.vendor, "AuthenticAMD") || !strcmp(cpu_features.vendor, "HygonGenuine");
 	int64_t r = KVM_HC_SEND_IPI;
 
 	if (amd)
-		__asm__ volatile("vmmcall" : "+a"(r)
-				 : "b"(h->a[0]), "c"(h->a[1]), "d"(h->a[2]), "S"(h->a[3]) : "memory");
+		__asm__ volatile("vmmcall"
+				 : "+a"(r)
+				 : "b"(h->a[0]), "c"(h->a[1]), "d"(h->a[2]), "S"(h->a[3])
+				 : "memory");
 	else
-		__asm__ volatile("vmcall" : "+a"(r)
-				 : "b"(h->a[0]), "c"(h->a[1]), "d"(h->a[2]), "S"(h->a[3]) : "memory");
+		__asm__ volatile("vmcall"
+				 : "+a"(r)
+				 : "b"(h->a[0]), "c"(h->a[1]), "d"(h->a[2]), "S"(h->a[3])
+				 : "memory");
 	h->result = r;
 }
 
-bool ipi_pv_offered(void) { return cpu_features.accel == ACCEL_KVM && cpu_features.kvm_features & KVM_FEATURE_PV_SEND_IPI; }
+bool ipi_pv_offered(void)
+{
+	return cpu_features.accel == ACCEL_KVM && cpu_features.kvm_features & KVM_FEATURE_PV_SEND_IPI;
+}
 
 int ipi_send_pv(uint32_t first_id, const uint64_t ids[2], uint8_t vector)
 {
-	struct hypercall h = {.a = {ids[0], ids[1], first_id, msg_icr_command(&(struct irq_route){.vector = vector})}};
+	struct hypercall h = {
+		.a = {ids[0], ids[1], first_id, msg_icr_command(&(struct irq_route){.vector = vector})}};
 	struct trap_info info;
 
 	/* A KVM that emulates the instruction also writes it anew into our text, which is read-only: #PF. */

@@ -9,13 +9,16 @@ static bool all_remap(const struct apic_facts *f)
 	return f->remapping == f->units && (f->units || SABOTAGE(policy_no_remapping));
 }
 
-static bool all_wide(const struct apic_facts *f) { return all_remap(f) && f->wide == f->units; }
+static bool all_wide(const struct apic_facts *f)
+{
+	return all_remap(f) && f->wide == f->units;
+}
 
 static const char *why(const struct apic_facts *f, const struct apic_policy *p)
 {
 	if (!p->x2apic)
-		return f->x2apic ? "xAPIC: the firmware asks for it (DMAR X2APIC_OPT_OUT)" :
-				   "xAPIC: the CPU has no x2APIC (CPUID 1 ECX.21=0)";
+		return f->x2apic ? "xAPIC: the firmware asks for it (DMAR X2APIC_OPT_OUT)"
+				 : "xAPIC: the CPU has no x2APIC (CPUID 1 ECX.21=0)";
 	if (p->cluster)
 		return "x2APIC, cluster destinations: interrupt remapping carries 32-bit destinations";
 	if (all_remap(f))

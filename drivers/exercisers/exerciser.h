@@ -107,7 +107,7 @@ struct exerciser {
 /* The byte that it writes without EX_DMA_COPY at a place of a transfer; ex->fill must be known. */
 static inline uint8_t exerciser_byte(const struct exerciser *ex, size_t at)
 {
-	return ex->fill_word ? (uint8_t)(ex->fill_word >> 8 * (at % 4)) : (uint8_t)ex->fill;
+	return (uint8_t)(ex->fill_word ? ex->fill_word >> 8 * (at % 4) : (uint32_t)ex->fill);
 }
 extern struct exerciser exercisers[EXERCISER_MAX];
 extern unsigned exerciser_count;
@@ -126,4 +126,4 @@ int exerciser_use_msix(struct exerciser *, bool msix);
 int exerciser_dma(struct exerciser *, const struct dma_req *, uint64_t ns);
 extern const struct exerciser_ops edu_ops, ivshmem_ops, nvme_ops, virtio_blk_ops;
 extern const struct exerciser_ops iommu_testdev_ops;
-extern const struct exerciser_ops nvidia_ops, mtty_ops, igb_ops, e1000e_ops, virtio_ops, xhci_ops;
+extern const struct exerciser_ops nvidia_ops, mtty_ops, igb_ops, igbvf_ops, e1000e_ops, virtio_ops, xhci_ops;

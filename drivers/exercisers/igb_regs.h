@@ -22,3 +22,5 @@
 #define IGB_EITR(n)   (0x01680u + 4 * (n))
 #define IGB_VECTORS   10      /* that are the physical function's: with virtual ones it has fewer */
 #define IGB_CAUSE     BIT(4)  /* RXDMT0: nothing else sets it while no receiver is on */
+#define IGBVF_VECTORS 3
+#define IGBVF_CAUSES  GENMASK(IGBVF_VECTORS - 1, 0)

@@ -56,7 +56,8 @@ void cap_walk_start(struct cap_walk *w, const struct cap_space *s, bool extended
 {
 	*w = (struct cap_walk){.space = s, .extended = extended};
 
-	if (space_read(s, PCI_VENDOR_ID) == PCI_ABSENT)
+	/* A virtual function has no IDs either, but a class (PCIe 5.0, 9.3.4.1). */
+	if (space_read(s, PCI_VENDOR_ID) == PCI_ABSENT && space_read(s, PCI_CLASS_REVISION) == PCI_ABSENT)
 		return;
 	if (extended) {
 		const uint32_t head = space_read(s, PCI_EXT_CAP_START);

@@ -151,6 +151,16 @@
 
 #define ARI_NEXT           5              /* byte: the next function's number */
 
+/* Single root I/O virtualisation: PCIe 5.0, 9.3.3 */
+#define SRIOV_CONTROL      0x08           /* 16 bits */
+#define SRIOV_VF_ENABLE    0x0001
+#define SRIOV_VF_MSE       0x0008
+#define SRIOV_INITIAL      0x0c           /* 15:0 InitialVFs, 31:16 TotalVFs */
+#define SRIOV_NUM          0x10           /* 16 bits */
+#define SRIOV_OFFSET       0x14           /* 15:0 First VF Offset, 31:16 VF Stride */
+#define SRIOV_VF_DEVICE    0x1a
+#define SRIOV_BAR(n)       (0x24 + 4 * (n))
+
 /* Access control services: PCIe 5.0, 7.7.8 */
 #define ACS_CAPABILITY     4
 #define ACS_CONTROL        6

@@ -30,7 +30,7 @@ gpa_t kernel_phys(uint64_t *size);       /* where the image lies */
 /* All RAM is mapped at one offset, writable, never executable. */
 void *phys_to_virt(gpa_t);
 gpa_t virt_to_phys(const void *);        /* direct map and kernel image; panics on anything else */
-/* Maps [gpa, gpa+size) uncached, anywhere; not page aligned is fine. NULL: no room. */
+/* Maps [gpa, gpa+size) uncached, anywhere; not page aligned is fine. NULL: no room, or beyond the CPU's address bits. */
 volatile void *mmio_map(gpa_t, size_t size);
 /* Firmware tables and other memory that is not in the direct map: cached, read-only. */
 const void *firmware_map(gpa_t, size_t size);

@@ -196,7 +196,8 @@ static void *window_map(gpa_t pa, size_t size, enum page_prot prot)
 	const uint64_t pages = align_up(off + size, PAGE_SIZE) / PAGE_SIZE;
 	uint64_t va;
 
-	if (size == 0 || pa.v + size < pa.v || pa.v + size > 1ull << 52)
+	/* An entry with more address bits than the CPU has is a fault at its first use (SDM 3A 4.5, reserved bits). */
+	if (size == 0 || pa.v + size < pa.v || pa.v + size > BIT64(MIN(cpu_features.phys_bits, 52u)))
 		return NULL;
 	for (unsigned i = 0; i < window_count; i++)
 		if (windows[i].prot == prot && first >= windows[i].pa &&

@@ -348,7 +348,9 @@ def _floor(series: dict[tuple, Series]) -> dict[str, float]:
 def _beside(name: str, floors: list[dict[str, float]], items: list[Item]) -> str:
     """The part of a time that is the exit, for a reader to subtract by eye."""
     op, why = FLOORS.get(name.partition(".")[0], ("", ""))
-    if name.startswith("perf.") and name != "perf.exits":
+    if name == "perf.ipi":
+        op, why = FLOORS["apic"]
+    elif name.startswith("perf.") and name != "perf.exits":
         op, why = "mmio_read", "a certain trap"
     said = [f"{(items[at].label + ' ') if items[at].label else ''}{shown(f[op], 'ns')}" for at, f in enumerate(floors) if f.get(op)]
     return f"The floor: {' · '.join(said)} for {op.replace('_', ' ')} (perf.exits); {why}." if said else ""

@@ -2,7 +2,7 @@
 """What the times of a report are worth: how long its CPUs were away, and which medians it names as noisy.
 
 A series is noisy where the two order statistics that enclose its median (97.5 %) lie so far apart that the
-median may be off by more than NOISY of itself. Nothing is compared with another boot for that: `stability`
+median may be off by more than NOISY of itself; a rate, where its bursts lie so far apart. Nothing is compared with another boot for that: `stability`
 does, and says whether the two agree.
 """
 from __future__ import annotations
@@ -17,7 +17,12 @@ UNSURE_SHARE = 0.25                  # of the timed series: more are a word too
 
 def is_noisy(s: Series, step: float = 0.0) -> bool:
     """step: the clock's; nothing finer than that is noise."""
-    interval = s.median_interval() if s.is_time and s.middle else None
+    if not s.middle:
+        return False
+    if not s.is_time:
+        # A rate has few bursts and no interval: the slowest and the fastest of them say it.
+        return s.figures.get("max", 0) - s.figures.get("min", 0) > 2 * NOISY * s.middle
+    interval = s.median_interval()
     if not interval:
         return False
     return max(interval[1] - s.middle, s.middle - interval[0]) > max(NOISY * s.middle, 2 * step)

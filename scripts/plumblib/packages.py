@@ -54,7 +54,10 @@ TEST |= {
 }
 # Linux to compare with comes as packages that are unpacked; its one module is built with gcc and make.
 BENCH = {**RUN, "binutils": "strip"}
-NEEDS = {"run": RUN, "report": REPORT, "bench": BENCH, "test": TEST}
+# The lab's host is unpacked too, and its kernel modules are built by its own compiler; linux-source is xz.
+LAB = {**RUN, "xz-utils": "xz"}
+TEST |= LAB
+NEEDS = {"run": RUN, "lab": LAB, "report": REPORT, "bench": BENCH, "test": TEST}
 UPDATE_DEADLINE, INSTALL_DEADLINE = 300, 1200
 
 

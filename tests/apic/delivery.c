@@ -113,7 +113,8 @@ bool delivery_arrived(struct delivery *d, unsigned cpu, unsigned v)
 
 enum kind { STRAY, MISSING, TOO_OFTEN };
 
-/* True: spell this one out. Of each kind some: where all that was due went astray, a reader wants to see where. */
+/* True: spell this one out. Of each kind some: where all that was due went astray, a reader wants to see
+ * where. */
 static bool report_more(struct delivery *d, enum kind kind)
 {
 	const bool more = d->reported[kind] < (kind == MISSING ? REPORT_MAX : REPORT_MAX / 2);
@@ -125,14 +126,15 @@ static bool report_more(struct delivery *d, enum kind kind)
 
 static void differs(struct delivery *d, const char *step, unsigned cpu, int vector, uint32_t got, uint32_t want)
 {
-	static const char *const names[] = {[STRAY] = "stray", [MISSING] = "missing", [TOO_OFTEN] = "too often"};
+	static const char *const names[] = {
+		[STRAY] = "stray", [MISSING] = "missing", [TOO_OFTEN] = "too often"};
 	const enum kind kind = want == 0 ? STRAY : got < want ? MISSING : TOO_OFTEN;
 	char due[24] = "none was due", text[320];
 
 	if (want)
 		fmt_snprintf(due, sizeof(due), "expected %u", want);
-	fmt_snprintf(text, sizeof(text), "%s: %s: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, %s", step, names[kind], cpu,
-		     cpus[cpu]->apic_id, (unsigned)vector, got, due);
+	fmt_snprintf(text, sizeof(text), "%s: %s: CPU %u (APIC ID 0x%x) vector 0x%x: got %u, %s", step,
+		     names[kind], cpu, cpus[cpu]->apic_id, (unsigned)vector, got, due);
 	if (report_more(d, kind))
 		EXPECT_MSG(d->t, false, "%s", text);
 	else

@@ -5,7 +5,7 @@
 #include "tests/apic/delivery.h"
 
 #define VICTIMS_MAX 16
-#define PATIENCE    SEC(2)
+#define PATIENCE SEC(2)
 
 enum { WHILE_DEAD, AFTER, VECTORS };
 
@@ -24,7 +24,9 @@ static void stay(void *arg)
 	(void)WAIT_FOR(false, SEC(8));
 }
 
-struct after { uint32_t id, ldr, svr, tpr, lvt; };
+struct after {
+	uint32_t id, ldr;
+};
 
 static void look(void *arg)
 {
@@ -32,15 +34,14 @@ static void look(void *arg)
 
 	a->id = apic_id();
 	a->ldr = apic_ldr();
-	a->svr = apic_read(APIC_SVR);
-	a->tpr = apic_read(APIC_TPR);
-	a->lvt = apic_read(APIC_LVT_TIMER);
 }
 
 static void ipi_to(struct delivery *d, unsigned cpu, unsigned v, enum irq_dest_mode mode)
 {
 	ipi_send(&(struct irq_route){.dest = mode == IRQ_LOGICAL ? apic_logical_id(cpu) : cpus[cpu]->apic_id,
-				     .mode = mode, .vector = (uint8_t)d->vector[v]}, IPI_DEST);
+				     .mode = mode,
+				     .vector = (uint8_t)d->vector[v]},
+		 IPI_DEST);
 }
 
 /* busy: in a call, with interrupts on; otherwise in HLT. */
@@ -72,8 +73,9 @@ static bool start_again(struct delivery *d, unsigned cpu, uint8_t page, bool bus
 	delay(cpu_features.accel == ACCEL_BARE ? MS(10) : US(500));
 	cpu_expect_start(cpu);
 	/*
-	 * Waiting for SIPI it takes nothing else, and INIT has cleared the APIC's enable bit. TCG has no such state: an
-	 * NMI makes it run from the reset vector, which resets the machine, and an interrupt may be kept for later.
+	 * Waiting for SIPI it takes nothing else, and INIT has cleared the APIC's enable bit. TCG has no such
+	 * state: an NMI makes it run from the reset vector, which resets the machine, and an interrupt may be
+	 * kept for later.
 	 */
 	if (cpu_features.accel != ACCEL_TCG) {
 		ipi_to(d, cpu, WHILE_DEAD, IRQ_PHYSICAL);
@@ -86,19 +88,21 @@ static bool start_again(struct delivery *d, unsigned cpu, uint8_t page, bool bus
 	ipi_startup(id, page);
 	if (!WAIT_FOR(cpu_has_started(cpu), MS(200)))
 		ipi_startup(id, page);
-	ASSERT_MSG(d->t, WAIT_FOR(cpu_has_started(cpu), PATIENCE), "CPU %u %s: does not start after INIT and SIPI", cpu, from);
+	ASSERT_MSG(d->t, WAIT_FOR(cpu_has_started(cpu), PATIENCE),
+		   "CPU %u %s: does not start after INIT and SIPI", cpu, from);
 	EXPECT_MSG(d->t, cpus[cpu]->tsc_online > began, "CPU %u %s: its TSC was %llu ticks behind", cpu, from,
 		   (unsigned long long)(began - cpus[cpu]->tsc_online));
 	REQUIRE_OK(d->t, cpu_call(cpu, look, a, SEC(1)));
 	EXPECT_MSG(d->t, a->id == id && a->ldr == apic_logical_id(cpu),
-		   "CPU %u %s: after the start its IDs are 0x%x 0x%x, expected 0x%x 0x%x", cpu, from, a->id, a->ldr, id,
-		   apic_logical_id(cpu));
+		   "CPU %u %s: after the start its IDs are 0x%x 0x%x, expected 0x%x 0x%x", cpu, from, a->id,
+		   a->ldr, id, apic_logical_id(cpu));
 	for (enum irq_dest_mode mode = IRQ_PHYSICAL; mode <= IRQ_LOGICAL; mode++) {
 		if (mode == IRQ_LOGICAL && !apic_logical_id(cpu))
 			continue;
 		delivery_due(d, cpu, AFTER, 1);
 		ipi_to(d, cpu, AFTER, mode);
-		delivery_check(d, "CPU %u %s, started again, %s IPI", cpu, from, mode == IRQ_LOGICAL ? "logical" : "physical");
+		delivery_check(d, "CPU %u %s, started again, %s IPI", cpu, from,
+			       mode == IRQ_LOGICAL ? "logical" : "physical");
 	}
 	return !test_has_failed(d->t);
 }
@@ -106,10 +110,10 @@ static bool start_again(struct delivery *d, unsigned cpu, uint8_t page, bool bus
 /*
  * INIT stops a CPU whatever it is at, SIPI starts it again at the page that it names, and it is as before.
  *
- * SDM vol. 3, 9.4.2 and 11.4.7.3: after INIT a CPU waits for SIPI, its APIC is disabled but has its mode and ID; it
- * takes neither interrupts nor NMIs. SIPI means nothing to one that runs. Each AP (at most 16) in HLT and in a
- * call. Afterwards it has its IDs and takes IPIs by both destinations. Kernels do this at each CPU hot-plug, kexec and
- * resume; a VMM that resets too little, or keeps the pending interrupts, shows here.
+ * SDM vol. 3, 9.4.2 and 11.4.7.3: after INIT a CPU waits for SIPI, its APIC is disabled but has its mode and
+ * ID; it takes neither interrupts nor NMIs. SIPI means nothing to one that runs. Each AP (at most 16) in HLT
+ * and in a call. Afterwards it has its IDs and takes IPIs by both destinations. Kernels do this at each CPU
+ * hot-plug, kexec and resume; a VMM that resets too little, or keeps the pending interrupts, shows here.
  */
 TEST(apic, init_sipi, "a CPU can be sent INIT and started again", NEED_DISRUPTIVE, NEED_SMP)
 {

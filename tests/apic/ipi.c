@@ -82,7 +82,8 @@ void ipi_each_to_each(struct delivery *d, enum irq_dest_mode mode)
 		for (unsigned i = 1; i < d->cpus; i++)
 			from_to(d, mode, i, all, n);
 	} else {
-		test_note(t, "%u CPUs: CPU 0 to each, each to CPU 0, and %u pairs by the seed", d->cpus, SAMPLES);
+		test_note(t, "%u CPUs: CPU 0 to each, each to CPU 0, and %u pairs by the seed", d->cpus,
+			  SAMPLES);
 		for (unsigned i = 1; i < d->cpus; i++)
 			from_to(d, mode, i, all, 1);
 		rnd = random_seed(test_seed(t));
@@ -294,7 +295,8 @@ static unsigned try_lowest(struct delivery *d, uint32_t dest, unsigned *by_first
 			continue; /* a stranger's is a stray: delivery_check() says so */
 		takers++;
 		EXPECT_MSG(d->t, came == 1 && takers == 1,
-			   "lowest priority to set 0x%x: CPU %u got %u, as member %u that took it; expected one of one",
+			   "lowest priority to set 0x%x: CPU %u got %u, as member %u that took it; expected "
+			   "one of one",
 			   dest, i, came, takers);
 		delivery_due(d, i, 0, came);
 	}
@@ -305,11 +307,13 @@ static unsigned try_lowest(struct delivery *d, uint32_t dest, unsigned *by_first
 /*
  * Lowest-priority delivery reaches exactly one member of its set.
  *
- * SDM vol. 3, 11.6.2.4: which one depends on the processor, and so does whether IPIs may ask for it at all: where
- * no set of any size gets one, it is not supported, and the test skips. Where it is, each set gets exactly one, and
- * nobody outside. Delivered to all of the set it looks like fixed delivery to whoever tests a single CPU.
+ * SDM vol. 3, 11.6.2.4: which one depends on the processor, and so does whether IPIs may ask for it at all:
+ * where no set of any size gets one, it is not supported, and the test skips. Where it is, each set gets
+ * exactly one, and nobody outside. Delivered to all of the set it looks like fixed delivery to whoever tests
+ * a single CPU.
  */
-TEST(apic, ipi_lowest, "lowest-priority delivery reaches exactly one member of its set, where supported", NEED_NONE)
+TEST(apic, ipi_lowest, "lowest-priority delivery reaches exactly one member of its set, where supported",
+     NEED_NONE)
 {
 	struct delivery *d = delivery_open(t, 1);
 	unsigned sets = 0, taken = 0, by_first = 0;
@@ -338,7 +342,8 @@ TEST(apic, ipi_lowest, "lowest-priority delivery reaches exactly one member of i
 	delivery_finish(d, "after all sets");
 	if (sets && !taken && !test_has_failed(t))
 		test_skip(t, "lowest-priority IPIs are not delivered here (SDM 11.6.1: model specific)");
-	EXPECT_MSG(t, taken == sets, "lowest priority: got %u of %u sets served, expected all or none", taken, sets);
+	EXPECT_MSG(t, taken == sets, "lowest priority: got %u of %u sets served, expected all or none", taken,
+		   sets);
 	test_note(t, "%u sets, the first member took it in %u", sets, by_first);
 }
 

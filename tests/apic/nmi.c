@@ -3,8 +3,8 @@
 #include "drivers/apic/apic.h"
 #include "tests/apic/delivery.h"
 
-#define ROUNDS  8            /* NMIs a state and target, one at a time */
-#define NOBODY  UINT32_MAX
+#define ROUNDS 8 /* NMIs a state and target, one at a time */
+#define NOBODY UINT32_MAX
 #define PATIENCE MS(500)
 
 /* What a CPU is at when the NMI comes. */
@@ -13,11 +13,11 @@ static const char *const state_name[STATES] = {"with interrupts off", "in HLT", 
 
 static struct nmi_run {
 	struct t *t;
-	uint32_t *count, *due;           /* a CPU */
-	volatile uint32_t hold;          /* the CPU whose next NMI stays in its handler until … */
+	uint32_t *count, *due;  /* a CPU */
+	volatile uint32_t hold; /* the CPU whose next NMI stays in its handler until … */
 	volatile bool inside, release;
 	volatile bool stop;
-	volatile uint32_t turns;         /* of the loop that a target is in */
+	volatile uint32_t turns; /* of the loop that a target is in */
 	enum state state;
 } run;
 
@@ -34,7 +34,10 @@ static void on_nmi(struct trap_frame *f)
 	(void)WAIT_FOR(run.release, SEC(2));
 }
 
-static uint32_t came(unsigned cpu) { return __atomic_load_n(&run.count[cpu], __ATOMIC_SEQ_CST); }
+static uint32_t came(unsigned cpu)
+{
+	return __atomic_load_n(&run.count[cpu], __ATOMIC_SEQ_CST);
+}
 
 static void close_run(void *arg)
 {
@@ -52,8 +55,12 @@ static void check(const char *step, unsigned cpu, const char *how)
 		const uint32_t got = came(i), want = run.due[i];
 
 		run.due[i] = got;
-		EXPECT_MSG(run.t, all && got == want, "%s CPU %u %s: %s: CPU %u: got %u NMIs in all, expected %u", step, cpu,
-			   how, got < want ? "missing" : i == cpu ? "too often" : "stray", i, got, want);
+		EXPECT_MSG(run.t, all && got == want,
+			   "%s CPU %u %s: %s: CPU %u: got %u NMIs in all, expected %u", step, cpu, how,
+			   got < want ? "missing"
+			   : i == cpu ? "too often"
+				      : "stray",
+			   i, got, want);
 	}
 }
 
@@ -64,7 +71,7 @@ static void be_target(void *arg)
 	while (!run.stop) {
 		switch (run.state) {
 		case HALTED:
-			cpu_idle();              /* STI; HLT: an NMI ends it */
+			cpu_idle(); /* STI; HLT: an NMI ends it */
 			irq_disable();
 			break;
 		case STI_SHADOW:
@@ -111,7 +118,7 @@ static void try_state(unsigned cpu, enum state state)
 		EXPECT_MSG(run.t, goes_on, "CPU %u %s: does not go on after the NMI", cpu, state_name[state]);
 	}
 	run.stop = true;
-	ipi_vector(cpu, VEC_IPI_CALL);           /* out of HLT */
+	ipi_vector(cpu, VEC_IPI_CALL); /* out of HLT */
 	REQUIRE_OK(run.t, cpu_wait(cpu, SEC(2)));
 }
 
@@ -124,7 +131,8 @@ static void try_held(unsigned cpu)
 	run.hold = cpu;
 	run.due[cpu]++;
 	send_nmi(cpus[cpu]->apic_id, IRQ_PHYSICAL);
-	if (EXPECT_MSG(run.t, WAIT_FOR(run.inside, PATIENCE), "CPU %u: the NMI that is to be held did not come", cpu)) {
+	if (EXPECT_MSG(run.t, WAIT_FOR(run.inside, PATIENCE),
+		       "CPU %u: the NMI that is to be held did not come", cpu)) {
 		for (unsigned i = 0; i < 3; i++)
 			send_nmi(cpus[cpu]->apic_id, IRQ_PHYSICAL);
 		delivery_window();
@@ -155,15 +163,18 @@ static void to_self(void *arg)
 }
 
 /*
- * An NMI sent as IPI reaches its CPU, whatever that is at; during an NMI one more is kept, and comes after it.
+ * An NMI sent as IPI reaches its CPU, whatever that is at; during an NMI one more is kept, and comes after
+ * it.
  *
- * SDM vol. 3, 7.7.1 (further NMIs wait for the IRET; of several one is latched), 11.6.1 (delivery mode 100, the vector is
- * ignored); vol. 2, STI (the shadow holds interrupts back, and NMIs on some processors, but loses none). Each CPU from
- * CPU 0: with interrupts off, in HLT, which it must leave, and between STI and CLI; by physical and logical
- * destination, and by shorthand; each to itself. A VMM that only sets a flag for a vCPU that runs, or forgets to wake
- * one that sleeps, loses some; one that does not block them comes into its own handler.
+ * SDM vol. 3, 7.7.1 (further NMIs wait for the IRET; of several one is latched), 11.6.1 (delivery mode 100,
+ * the vector is ignored); vol. 2, STI (the shadow holds interrupts back, and NMIs on some processors, but
+ * loses none). Each CPU from CPU 0: with interrupts off, in HLT, which it must leave, and between STI and
+ * CLI; by physical and logical destination, and by shorthand; each to itself. A VMM that only sets a flag for
+ * a vCPU that runs, or forgets to wake one that sleeps, loses some; one that does not block them comes into
+ * its own handler.
  */
-TEST(apic, nmi, "an NMI IPI reaches its CPU; held while in NMI, one kept; not lost in an STI shadow", NEED_NONE)
+TEST(apic, nmi, "an NMI IPI reaches its CPU; held while in NMI, one kept; not lost in an STI shadow",
+     NEED_NONE)
 {
 	const unsigned n = cpu_count(), step = n > 32 ? n / 16 : 1;
 

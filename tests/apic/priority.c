@@ -37,7 +37,10 @@ struct priority {
 	unsigned low_in_mid, high_in_mid;
 	bool mid_isr_after_high;
 	/* TPR raised over one that is pending already */
-	struct { bool early, in_isr, late; unsigned spurious; } over;
+	struct {
+		bool early, in_isr, late;
+		unsigned spurious;
+	} over;
 	/* EOI by hand, LOW in service and HIGH nested in it: what is left in ISR after none, one, two */
 	uint8_t left[3];
 	/* three at once */
@@ -121,7 +124,8 @@ static uint32_t spurious(void)
 	return this_cpu()->irq_counts[VEC_SPURIOUS];
 }
 
-/* What is pending and no longer let in must not come: a spurious vector may instead (11.9), which sets no ISR bit. */
+/* What is pending and no longer let in must not come: a spurious vector may instead (11.9), which sets no ISR
+ * bit. */
 static void raise_over(struct priority *p)
 {
 	const uint8_t v = p->vector[MID];
@@ -223,9 +227,9 @@ static void choose(struct t *t, const struct delivery *d, struct priority *p)
  * The local APIC lets in what is due, in the order that it is due.
  *
  * SDM vol. 3, 11.8.3 and 11.8.4. TPR and CR8 are one register, and hold back vectors of their class and
- * below (they wait in IRR, also those that were pending before) until it is lowered. An interrupt in service holds back its class and those
- * below, a second one of the same vector too; a higher one nests. EOI ends the highest in service. Three
- * that wait together come highest first. On every CPU.
+ * below (they wait in IRR, also those that were pending before) until it is lowered. An interrupt in service
+ * holds back its class and those below, a second one of the same vector too; a higher one nests. EOI ends the
+ * highest in service. Three that wait together come highest first. On every CPU.
  */
 TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting; EOI order", NEED_NONE)
 {
@@ -261,12 +265,14 @@ TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting;
 				   p->vector[MID], by);
 		}
 		EXPECT_MSG(t, !p->over.early && !p->over.in_isr && p->over.late,
-			   "CPU %u: 0x%x pending, then TPR raised over it: got %s%s%s, expected it to wait", cpu,
-			   p->vector[MID], p->over.early ? "it delivered " : "", p->over.in_isr ? "an ISR bit " : "",
-			   p->over.late ? "" : "it lost");
+			   "CPU %u: 0x%x pending, then TPR raised over it: got %s%s%s, expected it to wait",
+			   cpu, p->vector[MID], p->over.early ? "it delivered " : "",
+			   p->over.in_isr ? "an ISR bit " : "", p->over.late ? "" : "it lost");
 		EXPECT_MSG(t, p->left[0] == 3 && p->left[1] == 1 && p->left[2] == 0,
-			   "CPU %u: 0x%x nested in 0x%x: ISR (bit 0 the lower) before, after one EOI, after two: got %u %u %u, "
-			   "expected 3 1 0", cpu, p->vector[HIGH], p->vector[LOW], p->left[0], p->left[1], p->left[2]);
+			   "CPU %u: 0x%x nested in 0x%x: ISR (bit 0 the lower) before, after one EOI, after "
+			   "two: got %u %u %u, "
+			   "expected 3 1 0",
+			   cpu, p->vector[HIGH], p->vector[LOW], p->left[0], p->left[1], p->left[2]);
 		spurious_seen += p->over.spurious;
 		EXPECT_MSG(t, p->isr_in_service, "CPU %u: in its handler the vector is not in ISR", cpu);
 		EXPECT_MSG(t, (p->ppr_in_service & 0xf0) == (p->vector[MID] & 0xf0u),
@@ -297,7 +303,8 @@ TEST(apic, priority, "TPR/CR8/PPR hold back and release; IRR/ISR order; nesting;
 			   p->three_at + LEVELS);
 	}
 	if (spurious_seen)
-		test_note(t, "%u spurious interrupts (vector 0x%x), as 11.9 allows", spurious_seen, VEC_SPURIOUS);
+		test_note(t, "%u spurious interrupts (vector 0x%x), as 11.9 allows", spurious_seen,
+			  VEC_SPURIOUS);
 	/* MID: two held, one under TPR, two in service, one nested, one of three; the others: three. */
 	for (unsigned cpu = 0; cpu < d->cpus; cpu += step)
 		for (unsigned v = 0; v < d->vectors; v++)

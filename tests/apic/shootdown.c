@@ -7,18 +7,18 @@
 
 #define ROUNDS_MAX 24
 #define ROUNDS_MIN 4
-#define SLICE      MS(30)  /* of time for the rounds of one series */
-#define PATIENCE   SEC(1)
-#define NOTHING    0xffffffffu /* read where nothing is mapped */
+#define SLICE MS(30) /* of time for the rounds of one series */
+#define PATIENCE SEC(1)
+#define NOTHING 0xffffffffu /* read where nothing is mapped */
 
 enum method { PHYSICAL, CLUSTER, SHORTHAND, PARAVIRTUAL, METHODS };
 static const char *const method_name[METHODS] = {"physical", "cluster", "shorthand", "paravirtual"};
 
 struct shoot {
 	struct delivery *d;
-	volatile uint32_t *probe;        /* the page that moves between two frames */
+	volatile uint32_t *probe; /* the page that moves between two frames */
 	gpa_t frame[2];
-	uint32_t *before, *after;        /* what each CPU read there before and after its INVLPG */
+	uint32_t *before, *after; /* what each CPU read there before and after its INVLPG */
 	volatile unsigned acks;
 	unsigned stale;
 	uint64_t ticks[ROUNDS_MAX];
@@ -98,7 +98,8 @@ static int send(struct shoot *s, enum method m, unsigned n)
 	}
 }
 
-/* The page goes elsewhere, or away; CPUs 1 to n hear of it. Ticks until the last has dropped the old translation. */
+/* The page goes elsewhere, or away; CPUs 1 to n hear of it. Ticks until the last has dropped the old
+ * translation. */
 static uint64_t shoot_down(struct shoot *s, enum method m, unsigned n, uint32_t expected)
 {
 	struct t *t = s->d->t;
@@ -120,13 +121,16 @@ static uint64_t shoot_down(struct shoot *s, enum method m, unsigned n, uint32_t 
 	for (unsigned i = 1; i <= n; i++) {
 		s->stale += s->before[i] == old;
 		EXPECT_MSG(t, s->after[i] == expected,
-			   "%s shootdown: CPU %u reads 0x%x through the old translation, expected 0x%x", method_name[m], i,
-			   s->after[i], expected);
+			   "%s shootdown: CPU %u reads 0x%x through the old translation, expected 0x%x",
+			   method_name[m], i, s->after[i], expected);
 	}
 	return ticks;
 }
 
-struct reader { const struct shoot *s; uint32_t v; };
+struct reader {
+	const struct shoot *s;
+	uint32_t v;
+};
 
 static void read_probe(void *arg)
 {
@@ -144,7 +148,8 @@ static void look_everywhere(struct shoot *s, uint32_t expected)
 		r[i].s = s;
 	on_every_cpu(s->d->t, read_probe, r, sizeof(*r));
 	for (unsigned i = 0; i < s->d->cpus; i++)
-		EXPECT_MSG(s->d->t, r[i].v == expected, "later: CPU %u reads 0x%x, expected 0x%x", i, r[i].v, expected);
+		EXPECT_MSG(s->d->t, r[i].v == expected, "later: CPU %u reads 0x%x, expected 0x%x", i, r[i].v,
+			   expected);
 }
 
 static void measure(struct shoot *s, enum method m, unsigned n)
@@ -182,11 +187,13 @@ static bool possible(struct shoot *s, enum method m)
 		const int r = ipi_send_pv(cpus[0]->apic_id, self, (uint8_t)s->d->vector[1]);
 
 		if (r == -EFAULT) {
-			test_note(s->d->t, "paravirtual: offered, and the hypercall is an exception (vector %u)",
+			test_note(s->d->t,
+				  "paravirtual: offered, and the hypercall is an exception (vector %u)",
 				  this_cpu()->trap.vector);
 			return false;
 		}
-		EXPECT_MSG(s->d->t, r == 1, "paravirtual: KVM_HC_SEND_IPI to CPU 0: got %d, expected 1 delivered", r);
+		EXPECT_MSG(s->d->t, r == 1,
+			   "paravirtual: KVM_HC_SEND_IPI to CPU 0: got %d, expected 1 delivered", r);
 		delivery_due(s->d, 0, 1, 1);
 	}
 	return true;
@@ -222,12 +229,14 @@ static void probe_restore(void *arg)
 /*
  * After a shootdown no CPU uses the old translation, however the CPUs are told, and here is what it costs.
  *
- * SDM vol. 3, 4.10.5. A page moves between two frames, and is taken away; the boot CPU changes the entry, sends, and waits until
- * every target has done INVLPG in its handler. What a target reads before that may be old (told), after it never; and each
- * gets exactly one interrupt. By one ICR write a CPU, one a cluster, the shorthand, and KVM's hypercall where it
- * is offered; from one CPU to all. The time is from the first write to the last answer, targets in HLT.
+ * SDM vol. 3, 4.10.5. A page moves between two frames, and is taken away; the boot CPU changes the entry,
+ * sends, and waits until every target has done INVLPG in its handler. What a target reads before that may be
+ * old (told), after it never; and each gets exactly one interrupt. By one ICR write a CPU, one a cluster, the
+ * shorthand, and KVM's hypercall where it is offered; from one CPU to all. The time is from the first write
+ * to the last answer, targets in HLT.
  */
-TEST(apic, tlb_shootdown, "after a shootdown no CPU uses the old translation; cost by CPUs and method", NEED_SMP)
+TEST(apic, tlb_shootdown, "after a shootdown no CPU uses the old translation; cost by CPUs and method",
+     NEED_SMP)
 {
 	struct shoot *s = test_alloc(t, sizeof(*s));
 	const unsigned others = cpu_count() - 1;
@@ -242,7 +251,8 @@ TEST(apic, tlb_shootdown, "after a shootdown no CPU uses the old translation; co
 	for (enum method m = 0; m < METHODS; m++) {
 		if (!possible(s, m))
 			continue;
-		for (unsigned n = m == SHORTHAND ? others : 1; n <= others; n = n == others || 4 * n < others ? 4 * n : others)
+		for (unsigned n = m == SHORTHAND ? others : 1; n <= others;
+		     n = n == others || 4 * n < others ? 4 * n : others)
 			measure(s, m, n);
 		shoot_down(s, m, others, NOTHING);
 		look_everywhere(s, NOTHING);
@@ -250,5 +260,7 @@ TEST(apic, tlb_shootdown, "after a shootdown no CPU uses the old translation; co
 		look_everywhere(s, 0x101);
 	}
 	delivery_finish(s->d, "after all shootdowns");
-	test_note(t, "before its INVLPG a target read through the old translation %u times (told, not judged)", s->stale);
+	test_note(t,
+		  "before its INVLPG a target read through the old translation %u times (told, not judged)",
+		  s->stale);
 }

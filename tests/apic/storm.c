@@ -6,9 +6,9 @@
 
 #define DURATION    MS(50) /* unless iterations= says how many each sends */
 #define SENDERS_MAX 32
-#define GRACE       SEC(5) /* with nothing acknowledged it is over */
-#define NEWS        SEC(10)
-#define LONG        SEC(600) /* at most, with iterations= */
+#define GRACE SEC(5) /* with nothing acknowledged it is over */
+#define NEWS SEC(10)
+#define LONG SEC(600) /* at most, with iterations= */
 
 /* Vector 0 is the acknowledgement; each sender has one of its own, so that nothing can merge in IRR. */
 #define VECTOR_OF(sender) (1 + (sender))
@@ -102,8 +102,9 @@ static uint64_t acked(const struct storm *s)
 }
 
 /*
- * CPU 0's part of it: the same without sleeping, and the end for all. With a limit that is when all have sent so many,
- * or nothing has come for a while; the log hears of it now and then, for a long silence is taken for a hang.
+ * CPU 0's part of it: the same without sleeping, and the end for all. With a limit that is when all have sent
+ * so many, or nothing has come for a while; the log hears of it now and then, for a long silence is taken for
+ * a hang.
  */
 static void conduct(struct storm *s, struct deadline end)
 {
@@ -124,7 +125,7 @@ static void conduct(struct storm *s, struct deadline end)
 		}
 		if (deadline_passed(patience)) {
 			if (seen == acked(s))
-				break;   /* somebody waits for one that does not come */
+				break; /* somebody waits for one that does not come */
 			seen = acked(s);
 			patience = deadline_in(GRACE);
 		}
@@ -187,10 +188,11 @@ TEST(apic, ipi_storm, "N sent with acknowledgement are N received, all pairs at 
 		for (unsigned cpu = 0; cpu < s->d->cpus; cpu++)
 			delivery_due(s->d, cpu, VECTOR_OF(i), me->sent[cpu]);
 		delivery_due(s->d, me->cpu, 0, (uint32_t)me->total);
-		EXPECT_MSG(t, me->total >= (limit ? limit : me->least) && me->acks == me->total,
-			   "CPU %u: got %llu acknowledgements of %llu sent, expected as many and at least %llu", me->cpu,
-			   (unsigned long long)me->acks, (unsigned long long)me->total,
-			   (unsigned long long)(limit ? limit : me->least));
+		EXPECT_MSG(
+			t, me->total >= (limit ? limit : me->least) && me->acks == me->total,
+			"CPU %u: got %llu acknowledgements of %llu sent, expected as many and at least %llu",
+			me->cpu, (unsigned long long)me->acks, (unsigned long long)me->total,
+			(unsigned long long)(limit ? limit : me->least));
 		total += me->total;
 	}
 	if (delivery_finish(s->d, "the storm"))

@@ -29,7 +29,7 @@ struct timer {
 	uint64_t one_shot_ns, periodic_ns, deadline_ns; /* from start to (the last) handler */
 	uint32_t periods, left_running, left_masked, left_deadline;
 	bool kept_deadline, count_moves;
-	uint64_t per_ms_by[DIVISORS];    /* counts in a millisecond, divided by 2, 4, … 128 */
+	uint64_t per_ms_by[DIVISORS]; /* counts in a millisecond, divided by 2, 4, … 128 */
 	uint32_t slow[PHASES];   /* came although called off, for we were too slow to call */
 	uint64_t late[SHOTS];
 };
@@ -151,7 +151,7 @@ static void use_deadline(struct timer *m)
 
 	lvt(m, TIMER_TSC_DEADLINE, DISARMED);
 	call_off(m, DISARMED, arm_and_disarm);
-	call_off(m, DISARMED, arm_and_leave);    /* 11.5.4.1: another mode disarms it */
+	call_off(m, DISARMED, arm_and_leave); /* 11.5.4.1: another mode disarms it */
 	lvt(m, TIMER_TSC_DEADLINE, DISARMED);
 	apic_write(APIC_TIMER_INIT, count_for(m, SHORT)); /* and in this mode the count does nothing */
 	m->count_moves = apic_read(APIC_TIMER_CUR) != 0;
@@ -232,8 +232,8 @@ static void not_early(struct t *t, unsigned cpu, const char *what, uint64_t got,
  *
  * SDM vol. 3, 11.5.4. Its rate is taken from the TSC first; nothing says that it must be punctual, so late is
  * a metric, early is wrong. TSC-deadline mode where the CPU has it: a deadline that has passed fires at
- * once, 0 and another mode disarm, the register is 0 after it fired, and the count does nothing (11.5.4.1). All
- * divisors against the undivided rate. On CPU 0 and on another.
+ * once, 0 and another mode disarm, the register is 0 after it fired, and the count does nothing (11.5.4.1).
+ * All divisors against the undivided rate. On CPU 0 and on another.
  */
 TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early, mask, stop", NEED_NONE)
 {
@@ -252,13 +252,15 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 			const uint64_t got = m->per_ms_by[i] << (i + 1);
 
 			if (!got) {
-				test_note(t, "CPU %u, divided by %u: not judged, each try was held up", cpu, 2u << i);
+				test_note(t, "CPU %u, divided by %u: not judged, each try was held up", cpu,
+					  2u << i);
 				continue;
 			}
 			EXPECT_MSG(t, got > m->per_ms - m->per_ms / 4 && got < m->per_ms + m->per_ms / 4,
-				   "CPU %u, divided by %u: got %llu counts a ms, expected %llu of %llu undivided", cpu, 2u << i,
-				   (unsigned long long)m->per_ms_by[i], (unsigned long long)(m->per_ms >> (i + 1)),
-				   (unsigned long long)m->per_ms);
+				   "CPU %u, divided by %u: got %llu counts a ms, expected %llu of %llu "
+				   "undivided",
+				   cpu, 2u << i, (unsigned long long)m->per_ms_by[i],
+				   (unsigned long long)(m->per_ms >> (i + 1)), (unsigned long long)m->per_ms);
 		}
 		not_early(t, cpu, "one-shot", m->one_shot_ns, SHORT);
 		EXPECT_MSG(t, m->periods >= PERIODS, "CPU %u, periodic: got %u, expected at least %u", cpu,
@@ -275,9 +277,9 @@ TEST(apic, timer, "one-shot, periodic, TSC-deadline: fire once/again, not early,
 			not_early(t, cpu, "TSC deadline", m->deadline_ns, SHORT);
 			EXPECT_MSG(t, !m->left_deadline,
 				   "CPU %u, TSC deadline: the register is not 0 after it fired", cpu);
-			EXPECT_MSG(t, !m->kept_deadline && !m->count_moves,
-				   "CPU %u, TSC deadline: %s", cpu, m->kept_deadline ? "another mode leaves it armed" :
-				   "the initial count is not ignored");
+			EXPECT_MSG(t, !m->kept_deadline && !m->count_moves, "CPU %u, TSC deadline: %s", cpu,
+				   m->kept_deadline ? "another mode leaves it armed"
+						    : "the initial count is not ignored");
 			delivery_due(d, cpu, DEADLINE, 1);
 			delivery_due(d, cpu, PAST, 1);
 		}

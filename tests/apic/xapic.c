@@ -4,10 +4,10 @@
 #include "tests/apic/ipi.h"
 
 /* A CPU whose xAPIC mode is closed for good says so here: SDM vol. 3, 11.12.1 (and vol. 4). */
-#define MSR_ARCH_CAPABILITIES    0x10au
-#define ARCH_CAP_XAPIC_DISABLE   BIT64(21)
+#define MSR_ARCH_CAPABILITIES 0x10au
+#define ARCH_CAP_XAPIC_DISABLE BIT64(21)
 #define MSR_XAPIC_DISABLE_STATUS 0xbdu
-#define XAPIC_DISABLED           BIT64(0)
+#define XAPIC_DISABLED BIT64(0)
 
 #define DFR_MODEL GENMASK(31, 28)
 
@@ -29,7 +29,11 @@ const char *xapic_missing(void)
 	return NULL;
 }
 
-static struct { bool away; enum apic_mode mode; enum apic_model model; } home;
+static struct {
+	bool away;
+	enum apic_mode mode;
+	enum apic_model model;
+} home;
 
 static void go_home(void *arg)
 {
@@ -57,7 +61,10 @@ void xapic_leave(struct t *t)
 }
 
 /* The logical registers, and how an xAPIC names itself in them. */
-struct logical { uint32_t ldr, dfr, id; bool ldr_kept, dfr_kept; };
+struct logical {
+	uint32_t ldr, dfr, id;
+	bool ldr_kept, dfr_kept;
+};
 
 static void read_logical(void *arg)
 {
@@ -83,13 +90,13 @@ static void check_registers(struct t *t, const char *model)
 
 	on_every_cpu(t, read_logical, r, sizeof(*r));
 	for (unsigned i = 0; i < cpu_count(); i++) {
-		EXPECT_MSG(t, r[i].id == cpus[i]->apic_id, "CPU %u, %s: APIC ID: got 0x%x, expected 0x%x", i, model,
-			   r[i].id, cpus[i]->apic_id);
+		EXPECT_MSG(t, r[i].id == cpus[i]->apic_id, "CPU %u, %s: APIC ID: got 0x%x, expected 0x%x", i,
+			   model, r[i].id, cpus[i]->apic_id);
 		EXPECT_MSG(t, r[i].ldr == apic_logical_id(i) && r[i].dfr == dfr,
-			   "CPU %u, %s: LDR[31:24] and DFR: got 0x%x 0x%x, expected 0x%x 0x%x as written", i, model,
-			   r[i].ldr, r[i].dfr, apic_logical_id(i), dfr);
-		EXPECT_MSG(t, r[i].ldr_kept && r[i].dfr_kept, "CPU %u, %s: another value is not kept by %s", i, model,
-			   r[i].ldr_kept ? "DFR" : "LDR");
+			   "CPU %u, %s: LDR[31:24] and DFR: got 0x%x 0x%x, expected 0x%x 0x%x as written", i,
+			   model, r[i].ldr, r[i].dfr, apic_logical_id(i), dfr);
+		EXPECT_MSG(t, r[i].ldr_kept && r[i].dfr_kept, "CPU %u, %s: another value is not kept by %s",
+			   i, model, r[i].ldr_kept ? "DFR" : "LDR");
 	}
 }
 
@@ -148,10 +155,10 @@ static void nobody(struct delivery *d, const char *model)
 /*
  * xAPIC mode delivers by physical ID, by flat bits, and by cluster and member: exactly whom each names.
  *
- * SDM vol. 3, 11.6.2. Where the machine runs in x2APIC mode all CPUs go back, through off, for as long as the test
- * lasts: firmware and old kernels start there, and a VMM has other code for it (a logical ID that software writes, a map
- * that must follow). Flat: a bit a CPU, of the first eight. Cluster: 15 clusters of four. All CPUs to all, all sets,
- * those that name nobody, and the broadcasts; then back, and those again.
+ * SDM vol. 3, 11.6.2. Where the machine runs in x2APIC mode all CPUs go back, through off, for as long as the
+ * test lasts: firmware and old kernels start there, and a VMM has other code for it (a logical ID that
+ * software writes, a map that must follow). Flat: a bit a CPU, of the first eight. Cluster: 15 clusters of
+ * four. All CPUs to all, all sets, those that name nobody, and the broadcasts; then back, and those again.
  */
 TEST(apic, xapic_modes, "xAPIC physical, flat and cluster logical delivery, and back", NEED_NONE)
 {
@@ -174,7 +181,9 @@ TEST(apic, xapic_modes, "xAPIC physical, flat and cluster logical delivery, and 
 		nobody(d, names[m]);
 		ipi_broadcasts(d, all_named);
 		if (!all_named)
-			test_note(t, "%s: not every CPU can have a logical ID, those that have one were tried", names[m]);
+			test_note(t,
+				  "%s: not every CPU can have a logical ID, those that have one were tried",
+				  names[m]);
 	}
 	xapic_leave(t);
 	ipi_broadcasts(d, apic_mode == APIC_X2APIC);

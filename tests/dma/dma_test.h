@@ -50,8 +50,8 @@ iova_t dma_stage_addr(const struct dma_stage *, size_t off);
 void *dma_stage_va(const struct dma_stage *, size_t off);
 /*
  * What a driver does before and after each transfer where mappings do not stay: nothing but in
- * STAGE_STRICT and STAGE_DEFERRED. No two transfers at a time in one page, and no page again within the
- * next DMA_STAGE_BATCH transfers: it may still be cached. What lies before DMA_STAGE_FIRST stays mapped,
+ * STAGE_STRICT and STAGE_DEFERRED. No two transfers at a time in one page; a page that is used again
+ * before the next sync has the translation that is cached. What lies before DMA_STAGE_FIRST stays mapped,
  * so that the tables do not come and go with every page: a driver has other mappings beside.
  */
 #define DMA_STAGE_BATCH 64u

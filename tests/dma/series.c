@@ -227,13 +227,13 @@ uint64_t dma_measure_nothing(void)
 	return least;
 }
 
-/* A transfer as large as the whole buffer has no room beside what stays mapped. */
+/* Where mappings come and go, all transfers in flight need a place of their own beside what stays mapped. */
 static bool has(const struct device *dev, const struct plan *p, enum stage_mode mode)
 {
 	const bool remaps = mode == STAGE_STRICT || mode == STAGE_DEFERRED;
 
 	return !p->skip && dev->stage.has[mode] && p->s.modes >= mode &&
-	       (!remaps || p->s.size + DMA_STAGE_FIRST <= dev->size);
+	       (!remaps || (dev->size - DMA_STAGE_FIRST) / align_up(p->s.size, PAGE_SIZE) >= p->s.depth);
 }
 
 static void visit(struct runner *m, enum stage_mode mode, uint64_t number)

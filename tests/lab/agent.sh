@@ -28,11 +28,15 @@ give() {
 	echo > "$dev/driver_override"
 }
 
-# vfs 0000:02:00.0 2: so many virtual functions, by the device's own driver; nobody drives them
+# vfs 0000:02:00.0 2: so many virtual functions, by the device's own driver; nobody drives them. The physical
+# function is up: what its driver sets then (GPIE of an 82576) is what makes their causes messages.
 vfs() {
-	local dev=/sys/bus/pci/devices/$1
+	local dev=/sys/bus/pci/devices/$1 net
 	[ -e "$dev/driver" ] || { modprobe igb; echo "$1" > /sys/bus/pci/drivers_probe; }
 	[ "$2" = 0 ] || echo 0 > "$dev/sriov_drivers_autoprobe"
+	for net in "$dev"/net/*; do
+		ip link set "${net##*/}" up
+	done
 	echo "$2" > "$dev/sriov_numvfs"
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernel/lib/err.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "tests/ioapic/intx_probe.h"
 
 #define ROUNDS 16 /* of each trigger */
@@ -18,7 +19,7 @@ static void loop_back(struct t *t, const struct mtty_io *io, unsigned port)
 	mtty_reset(io);
 	EXPECT_MSG(t, mtty_get(io) == -EAGAIN, "port %u: a byte before any was sent", port);
 	while (at < 256) {
-		const unsigned n = MIN(256 - at, (unsigned)MTTY_USABLE);
+		const unsigned n = MIN(256 - at, (unsigned)MTTY_USABLE + SABOTAGE(mtty_sixteen));
 
 		for (unsigned i = 0; i < n; i++)
 			mtty_put(io, (uint8_t)(at + i));

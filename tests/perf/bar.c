@@ -9,6 +9,7 @@
 
 #define PAGES_SHOWN 3u                   /* of a BAR; iterations= looks at up to PAGES_MOST */
 #define PAGES_MOST  64u
+#define LARGE       0x100000u            /* bytes: a BAR like that is memory, and meant to be used directly */
 #define PCI_ADDRESS 0xcf8                /* a latch that a VMM has to emulate; reads have no effect */
 
 struct safe { const char *why; uint64_t first, end; }; /* bytes of a BAR */
@@ -75,6 +76,20 @@ static uint64_t vmm_floor(void)
 	return tsc_to_ns(ticks[ARRAY_SIZE(ticks) / 2]);
 }
 
+static void tell_trapped(struct t *t, const struct pci_dev *d, unsigned bar, const struct bar_floor *f)
+{
+	char evidence[112];
+
+	fmt_snprintf(evidence, sizeof(evidence), "%llu KiB at 0x%llx, prefetchable; %s costs %llu ns, none of its pages less",
+		     (unsigned long long)(d->bar[bar].size >> 10), (unsigned long long)d->bar[bar].base, f->what,
+		     (unsigned long long)f->p50_ns);
+	test_finding(t, "PLB100",
+		     "the host does not map the device's memory into the guest: no mmap of the region (x-no-mmap=on, a "
+		     "vendor driver that emulates it), or dirty tracking",
+		     "QEMU's log and dmesg for vfio mmap failures; info mtree shows a ramd region where it is mapped", evidence,
+		     PRIRID " BAR%u is memory, and every access to it leaves the guest", RIDARG(d->rid), bar);
+}
+
 static unsigned look(struct t *t, const struct bar_floor *f, uint64_t vmm_ns, struct pci_dev *d, unsigned bar)
 {
 	const struct safe part = safe_part(d, bar);
@@ -98,6 +113,8 @@ static unsigned look(struct t *t, const struct bar_floor *f, uint64_t vmm_ns, st
 		EXPECT_MSG(t, l.max_ns < SEC(1), PRIRID " BAR%u page 0x%llx: a read took %llu ms", RIDARG(d->rid), bar,
 			   (unsigned long long)page, (unsigned long long)(l.max_ns / 1000000));
 	}
+	if (most && count[BAR_TRAPPED] == most && d->bar[bar].prefetchable && d->bar[bar].size >= LARGE)
+		tell_trapped(t, d, bar, f);
 	if (most)
 		test_note(t, PRIRID " BAR%u (%s): of %u pages %u direct, %u trapped, %u unclear", RIDARG(d->rid), bar,
 			  part.why, most, count[BAR_DIRECT], count[BAR_TRAPPED], count[BAR_UNCLEAR]);

@@ -46,7 +46,7 @@ def profile(knob, folder):
         if old not in text:
             sys.exit(f"knobs.toml: {old!r} is not in {name}.toml")
         text = text.replace(old, new)
-    (folder / f"{name}.toml").write_text(text)
+    (folder / f"{name}.toml").write_text(text.replace("@MACHINES@", str(ROOT / "tests" / "machines")))
     return name
 
 

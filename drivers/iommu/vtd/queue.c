@@ -281,7 +281,7 @@ static uint64_t devtlb_where(uint64_t iova, uint64_t size)
 /* Of the functions in that domain, or (did 0) of all. */
 static void push_devtlb(struct vtd *v, struct batch *b, uint16_t did, uint64_t iova, uint64_t size)
 {
-	for (unsigned i = 0; i < VTD_ATS_MAX; i++) {
+	for (unsigned i = 0; i < v->ats_end; i++) {
 		const struct vtd_ats *a = &v->ats[i];
 
 		if (a->depth && (did == 0 || a->did == did))
@@ -294,8 +294,9 @@ static void push_devtlb(struct vtd *v, struct batch *b, uint16_t did, uint64_t i
 
 int vtd_inv_all(struct vtd *v, struct deadline dl)
 {
-	struct batch b = {.n = 0};
+	struct batch b;                  /* its 768 bytes are not worth clearing for each unmap */
 
+	b.n = 0;
 	if (!queue_on(v))
 		return register_iotlb(v, FIELD_PREP(IOTLB_IIRG, IOTLB_IIRG_GLOBAL), 0, dl);
 	push(&b, iotlb(v, QI_G_GLOBAL, 0), 0);
@@ -305,8 +306,9 @@ int vtd_inv_all(struct vtd *v, struct deadline dl)
 
 int vtd_inv_domain(struct vtd *v, uint16_t did, unsigned stage, struct deadline dl)
 {
-	struct batch b = {.n = 0};
+	struct batch b;                  /* its 768 bytes are not worth clearing for each unmap */
 
+	b.n = 0;
 	if (SABOTAGE(vtd_iotlb_inv_skip))
 		return 0;
 	if (!queue_on(v))
@@ -321,8 +323,9 @@ int vtd_inv_range(struct vtd *v, uint16_t did, unsigned stage, uint64_t iova, ui
 {
 	const unsigned mamv = (unsigned)FIELD_GET(CAP_MAMV, v->cap);
 	const uint64_t lo = stage == 1 ? piotlb(QI_G_PAGE, did) : iotlb(v, QI_G_PAGE, did);
-	struct batch b = {.n = 0};
+	struct batch b;                  /* its 768 bytes are not worth clearing for each unmap */
 
+	b.n = 0;
 	if (SABOTAGE(vtd_iotlb_inv_skip))
 		return 0;
 	if (!(v->cap & CAP_PSI))

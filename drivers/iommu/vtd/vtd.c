@@ -402,7 +402,8 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 				   .levels = d->levels,
 				   .bits = (unsigned)FIELD_GET(CAP_MGAW, v->cap) + 1,
 				   .sizes = page_sizes(v, d->stage),
-				   .leaf_bits = d->stage == 2 && iommu->caps.snoop_control ? SL_SNP : 0};
+				   .leaf_bits = d->stage == 2 && (iommu->caps.snoop_control || SABOTAGE(vtd_leaf_snoop)) ?
+							SL_SNP : 0};
 	if (!passthrough)
 		r = vtd_pt_init(&priv->pt);
 	if (r < 0) {
@@ -482,6 +483,7 @@ static struct vtd_ats *ats_reserve(struct vtd *v, const struct iommu_domain *d, 
 	for (unsigned i = 0; i < VTD_ATS_MAX; i++) {
 		if (!v->ats[i].depth) {
 			v->ats[i] = (struct vtd_ats){(uint16_t)rid.v, d->id, depth};
+			v->ats_end = MAX(v->ats_end, i + 1);
 			return &v->ats[i];
 		}
 	}

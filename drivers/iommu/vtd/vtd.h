@@ -45,6 +45,7 @@ struct vtd {
 	struct dma_buf root, context[256];
 	struct vtd_pasid pasid[VTD_PASID_TABLES];
 	struct vtd_ats ats[VTD_ATS_MAX];
+	unsigned ats_end;            /* those from here on were never in use */
 	uint64_t domain_used[VTD_DOMAINS / 64];
 	struct dma_buf queue, status;
 	unsigned desc_shift;         /* log2 of a descriptor's bytes */

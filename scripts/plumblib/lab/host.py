@@ -74,24 +74,24 @@ def write(one: Scenario, share: Path, qemu: Qemu, images: Path) -> None:
         (folder / "setup.sh").write_text("\n".join([*one.setup, *truth.ASK]) + "\n")
         return
     prof = guest(one)
-    setup = list(one.setup)
+    start = []                       # before the guest, as children of what becomes its QEMU: they end with it
     devices = []
     for n, (kind, breaks, place) in enumerate(prof.vgpu_models()):
         socket = Path(f"/tmp/vgpu{n}.sock")
         line = [str(images / "vgpu"), "--kind", kind, "--socket", str(socket)]
         for name in breaks:
             line += ["--break", name]
-        setup += [f"rm -f {socket}; {shlex.join(line)} < /dev/null > vgpu{n}.txt 2>&1 &",
-                  f"for i in $(seq 50); do [ -S {socket} ] && break; sleep 0.1; done; [ -S {socket} ]"]
+        start += [f"rm -f {socket}; {shlex.join(line)} < /dev/null > vgpu{n}.txt 2>&1 &",
+                  f"for i in $(seq 50); do [ -S {socket} ] && break; sleep 0.1; done"]
         devices.append(vgpu_model.device_option(socket, **place))
-    for name, lines in (("setup", setup), ("during", one.during), ("after", one.after)):
+    for name, lines in (("setup", one.setup), ("during", one.during), ("after", one.after)):
         if lines:
             (folder / f"{name}.sh").write_text("\n".join(lines) + "\n")
     plumb = " ".join(filter(None, [one.plumb, f"require={','.join(one.must)}" if one.must else ""]))
     opts = Options(one.boot, "kvm", cmdline=plumb, images=images)
     line = command(qemu, prof, opts, folder, {"serial": "file,path=/tmp/serial", "qmp": "null"}, devices)
     env = " ".join(f"{k}={shlex.quote(v)}" for k, v in qemu.env.items())
-    (folder / "guest.sh").write_text(f"exec env {env} {shlex.join(line)}\n")
+    (folder / "guest.sh").write_text("".join(f"{text}\n" for text in start) + f"exec env {env} {shlex.join(line)}\n")
 
 
 def run(line: list[str], env: dict, share: Path, plan: list[Scenario], say) -> Session:

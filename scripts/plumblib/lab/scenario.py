@@ -29,6 +29,9 @@ class Scenario:
     plumb: str = ""                  # guest command line
     must: list = field(default_factory=list)      # globs of tests that this is for: run, and not skipped
     known: dict = field(default_factory=dict)     # test (glob) that fails for the platform's fault -> evidence
+    only: dict = field(default_factory=dict)      # known test (glob) -> what each of its failed checks must be about
+    host_ends: str = ""              # what the host's console says where this takes it down: the outer QEMU's fault
+    refused: str = ""                # what the guest's QEMU says where it will not start: no fault of anybody's
     fails: dict = field(default_factory=dict)     # test (glob) that must fail -> what of it must stand in the log
     verdict: list = field(default_factory=lambda: ["PASS"])  # that are right
     setup: list = field(default_factory=list)     # shell on the host, before, with the agent's functions

@@ -54,18 +54,25 @@ def plumb(rep: Report) -> Said:
     for line in rep.env_of("pci"):
         name, ids, class_code, *rest = line.split()
         one = Function(ids, class_code)
-        for word in rest:
-            m = re.fullmatch(r"bar(\d)=([0-9a-f]+)\+([0-9a-f]+)((?:/\w+)*)", word)
-            if m:
-                flags = m[4].split("/")
-                one.bars[int(m[1])] = (int(m[2], 16), int(m[3], 16), _kind("io" in flags, "64" in flags, "pref" in flags))
+        one.bars = _words(rest)
         out.functions[name] = one
-    # Virtual functions are on no list: they come and go in pci.sriov, which says what they are.
+    # Virtual functions are on no list: they come and go in pci.sriov, which says what they are, but not where.
     for text in _notes(rep, "pci.sriov", "vf "):
         name, ids, class_code, *rest = text.split()
-        out.functions[name] = Function(ids, class_code)
+        out.functions[name] = Function(ids, class_code, _words(rest))
     out.groups = {frozenset(text.split()) for text in _notes(rep, "pci.acs_groups", "group ")}
     out.groups |= {frozenset(text.split()) for text in _notes(rep, "pci.sriov", "group ")}
+    return out
+
+
+def _words(words: list[str]) -> dict:
+    """"bar0=fe200000+100000/64", or "bar0=+100000/64" where it has no place yet."""
+    out = {}
+    for word in words:
+        m = re.fullmatch(r"bar(\d)=([0-9a-f]*)\+([0-9a-f]+)((?:/\w+)*)", word)
+        if m:
+            flags = m[4].split("/")
+            out[int(m[1])] = (int(m[2], 16) if m[2] else None, int(m[3], 16), _kind("io" in flags, "64" in flags, "pref" in flags))
     return out
 
 
@@ -84,8 +91,7 @@ def differences(ours: Said, theirs: Said) -> list[str]:
             continue
         if (mine.ids, mine.class_code) != (true.ids, true.class_code):
             out.append(f"{name}: plumb reads {mine.ids} {mine.class_code}, Linux {true.ids} {true.class_code}")
-        if mine.bars or "vf" not in mine.class_code:
-            out += _bars(name, mine.bars, true.bars)
+        out += _bars(name, mine.bars, true.bars)
     for group in sorted(theirs.groups - ours.groups, key=sorted):
         out.append(f"IOMMU group of Linux that plumb does not predict: {' '.join(sorted(group))}")
     for group in sorted(ours.groups - theirs.groups, key=sorted):
@@ -99,8 +105,8 @@ def _bars(name: str, mine: dict, true: dict) -> list[str]:
         a, b = mine.get(number), true.get(number)
         if not a or not b:
             out.append(f"{name} BAR {number}: {'Linux' if a else 'plumb'} does not have it")
-        elif a != b:
-            out.append(f"{name} BAR {number}: plumb {a[0]:x}+{a[1]:x} {a[2]}, Linux {b[0]:x}+{b[1]:x} {b[2]}")
+        elif a[1:] != b[1:] or a[0] not in (None, b[0]):
+            out.append(f"{name} BAR {number}: plumb {a[0] or 0:x}+{a[1]:x} {a[2]}, Linux {b[0]:x}+{b[1]:x} {b[2]}")
     return out
 
 

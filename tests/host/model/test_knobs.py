@@ -55,7 +55,7 @@ def test_every_fault_of_the_sample_models_is_booted():
 
 
 def test_each_kind_is_booted_whole():
-    for table, kinds in (("vgpu", {words[0] for words in kinds_of_model()}), ("mdev", set(vgpu_model.SAMPLES))):
+    for table, kinds in (("vgpu", {words[0] for words in kinds_of_model()}), ("mdev", set(vgpu_model.SAMPLES) - {"edu"})):
         whole = {k["vgpu"] for k in TABLES[table] if not {"swap", "two", "options", "fails", "finds"} & set(k)}
         assert kinds - whole == set()
 
@@ -81,7 +81,7 @@ def test_finding_is_provoked_as_the_catalogue_says(row):
     assert knobs or by_sabotage, f"nothing provokes {ident}"
     for name in by_sabotage:
         assert ident in SABOTAGES[name]["says"], f"sabotage={name} is not known to be told as {ident}"
-    for name in re.findall(r"[a-z0-9][a-z0-9-]+", re.sub(r"`[^`]*`|\([^)]*\)|sabotage=\w+|.*two models.*|.*an APIC ID.*", "", provoked)):
+    for name in re.findall(r"[a-z0-9][a-z0-9-]+", re.sub(r"`[^`]*`|\([^)]*\)|sabotage=\w+", "", provoked)):
         assert any(name in breaks_of(k) for k in knobs), f"no knob with {name} has {ident}"
     failing = {f for k in knobs for f in k.get("fails", [])} | {f for n in by_sabotage for f in SABOTAGES[n]["fails"]}
     if fails.startswith("–"):

@@ -817,11 +817,11 @@ def test_full_eventfd(models):
     assert alive(c)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_noise(models, seed):
     """Random messages with right lengths; the process stays whole whatever it makes of them."""
     rng = random.Random(seed)
-    c, one = models(rng.choice(["p40-2a-mdev", "gp102", "tu-vf"]))
+    c, one = models(["p40-2a-mdev", "gp102", "tu-vf", "gm204", "tu104", "gh100"][seed])
     event = os.eventfd(0, os.EFD_NONBLOCK)
     c.fds.append(event)
     for _ in range(1500):

@@ -183,3 +183,10 @@ def test_cpio_is_what_the_kernel_reads():
             break
     assert list(names) == ["a", "a/b", "a/b/file", "a/other", "TRAILER!!!"]
     assert names["a/b/file"] == (0o100755, data) and names["a"][0] == 0o040755 and names["a/other"][0] == 0o100644
+
+
+def test_a_goal_that_the_device_itself_misses_is_said_to_be_so():
+    row = bench.Row("map", "iommu", "strict", 600e3, 300e3, None, 2.0, (2.0, 2.0), None, 800e3)
+    assert not row.met and row.bound and "device" in bench.as_text([row], "t")
+    row.floor = 1000e3
+    assert not row.bound and "NO" in bench.as_text([row], "t")

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/scope.c drivers/pci/alias.c kernel/acpi/dmar.c kernel/acpi/table.c kernel/lib/crc.c
-#include "drivers/iommu/iommu.h"
+// link: drivers/iommu/iommu.c drivers/iommu/scope.c drivers/pci/alias.c kernel/acpi/dmar.c kernel/acpi/table.c kernel/lib/crc.c
+#include "drivers/iommu/amdvi/amdvi.h"
+#include "drivers/iommu/virtio/viommu.h"
+#include "drivers/iommu/vtd/vtd.h"
 #include "tests/host/unit/acpi_bytes.h"
 
 /*
@@ -126,12 +128,51 @@ static unsigned reserved(const struct dmar *d, pci_rid_t rid)
 	return bits;
 }
 
+/* Which unit the driver takes for whose: what a scope names before INCLUDE_PCI_ALL, and never across segments. */
+static int probe(struct iommu *u, const struct iommu_desc *d) { (void)u, (void)d; return 0; }
+const struct iommu_ops vtd_ops = {.name = "vtd", .probe = probe}, amdvi_ops = {.name = "amdvi", .probe = probe},
+		       viommu_ops = {.name = "viommu", .probe = probe};
+struct acpi acpi;
+bool amdvi_covers(const struct iommu *u, const struct pci_dev *d) { (void)u, (void)d; return false; }
+bool amdvi_covers_ioapic(const struct iommu *u, uint8_t id, pci_rid_t *s) { (void)u, (void)id, (void)s; return false; }
+bool viommu_covers(const struct iommu *u, const struct pci_dev *d) { (void)u, (void)d; return false; }
+struct pci_dev *viommu_nth(unsigned n) { (void)n; return NULL; }
+bool deadline_passed(struct deadline d) { (void)d; return true; }
+uint64_t ns_to_tsc(uint64_t ns) { return ns; }
+
+static unsigned unit_of(const struct pci_dev *d)
+{
+	const struct iommu *u = iommu_of(d);
+
+	return u ? (unsigned)(u - iommus) : 99;
+}
+
+static void test_units(const struct dmar *d)
+{
+	acpi.has_dmar = true;
+	acpi.dmar = *d;
+	iommu_init();
+	CHECK_EQ(iommu_count, 5);
+	CHECK_EQ(unit_of(&gpu), 0);
+	CHECK_EQ(unit_of(&deep), 1);
+	CHECK_EQ(unit_of(&conventional), 2);
+	CHECK_EQ(unit_of(&other), 3);
+	CHECK_EQ(unit_of(&other_port), 3);
+	CHECK_EQ(unit_of(&seg1_gpu), 4);
+	CHECK_EQ(unit_of(&seg1_dev), 4);
+	/* Without the one that takes the rest, nobody does. */
+	acpi.dmar.unit[3].include_pci_all = false;
+	CHECK_EQ(unit_of(&other), 99);
+	CHECK_EQ(unit_of(&gpu), 0);
+}
+
 int main(void)
 {
 	const struct dmar *d;
 
 	machine();
 	d = parse();
+	test_units(d);
 	CHECK_EQ(units(d, &gpu), 1);
 	CHECK_EQ(units(d, &port), 2);
 	CHECK_EQ(units(d, &up), 2);
