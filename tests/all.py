@@ -141,6 +141,9 @@ def machines():
     yield run("machine.q35-vtd.disruptive", "q35-vtd", "pvh", "--plumb", "allow=disruptive require=pci.flr,pci.power")
     for repeat in range(3):
         yield run(f"machine.q35-vtd.again{repeat + 1}", "q35-vtd", "pvh")
+    yield run("machine.q35-virtio-iommu.noviot", "q35-virtio-iommu", "pvh", "--plumb", "only=iommu.tables",
+              "--qemu-args", "-machine acpi=off", expect=1, says="PLB081")
+    yield Check("matrix", "tests/matrix.py", "--check", seconds=900)
     yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
     yield Check("knobs.vgpu", "tests/vgpu/knobs.py", seconds=900)
     yield Check("knobs.mdev", "tests/vgpu/knobs.py", "tests/mdev/knobs.toml", seconds=300)

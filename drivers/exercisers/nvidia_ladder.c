@@ -14,7 +14,7 @@
 #define DOORBELL_TOP  BIT(DOORBELL_LEAF / 2) /* two leaves a subtree */
 
 #define ALARM_AHEAD   US(20)  /* at least, and four register accesses */
-#define ALARM_TRIES   4
+#define ALARM_TRIES   7       /* each four times as far ahead: a vCPU on a busy host is away for long */
 #define ALARM_FAR     MS(500) /* a host that takes longer for four accesses has no alarm from us */
 
 const char *nvidia_rung_name(enum nvidia_rung r)

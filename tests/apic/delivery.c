@@ -10,7 +10,6 @@
 #define PATIENCE     SEC(1)       /* a vCPU in HLT among hundreds on two cores wakes late */
 #define PATIENCE_MIN MS(100)
 #define WINDOW       MS(2)
-#define CALL_LIMIT   SEC(5)
 
 void on_every_cpu(struct t *t, void (*fn)(void *), void *args, size_t size)
 {

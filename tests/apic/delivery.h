@@ -16,6 +16,7 @@
  * The counts go on from delivery_open() to delivery_finish(), over all steps of a test: an
  * interrupt that comes late is found by a later step, not swallowed between two.
  */
+#define CALL_LIMIT SEC(8) /* for a CPU's answer: a vCPU of a nested guest may be away for seconds */
 #define DELIVERY_VECTORS 64
 #define DELIVERY_STRAYS  16
 

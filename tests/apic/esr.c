@@ -158,7 +158,7 @@ TEST(apic, esr, "illegal vectors sent and received, illegal register: the right 
 
 		all[i].d = d;
 		delivery_due(d, i, LEGAL, 1);
-		REQUIRE_OK(t, cpu_call(i, make_errors, &all[i], SEC(1)));
+		REQUIRE_OK(t, cpu_call(i, make_errors, &all[i], CALL_LIMIT));
 		EXPECT_MSG(t, e->clean == 0, "CPU %u: ESR after two writes: got 0x%x, expected 0", i,
 			   e->clean);
 		EXPECT_MSG(t, e->legal == 0, "CPU %u: ESR after a legal IPI: got 0x%x, expected 0", i,
@@ -196,7 +196,7 @@ TEST(apic, esr, "illegal vectors sent and received, illegal register: the right 
 	for (unsigned i = 0; i < MIN(d->cpus, 2u); i++) {
 		struct access a;
 
-		REQUIRE_OK(t, cpu_call(i, touch_reserved, &a, SEC(1)));
+		REQUIRE_OK(t, cpu_call(i, touch_reserved, &a, CALL_LIMIT));
 		EXPECT_MSG(t, a.good == 0, "CPU %u: ESR after a register that exists: got 0x%x, expected 0",
 			   i, a.good);
 		EXPECT_MSG(

@@ -92,7 +92,7 @@ static bool start_again(struct delivery *d, unsigned cpu, uint8_t page, bool bus
 		   "CPU %u %s: does not start after INIT and SIPI", cpu, from);
 	EXPECT_MSG(d->t, cpus[cpu]->tsc_online > began, "CPU %u %s: its TSC was %llu ticks behind", cpu, from,
 		   (unsigned long long)(began - cpus[cpu]->tsc_online));
-	REQUIRE_OK(d->t, cpu_call(cpu, look, a, SEC(1)));
+	REQUIRE_OK(d->t, cpu_call(cpu, look, a, CALL_LIMIT));
 	EXPECT_MSG(d->t, a->id == id && a->ldr == apic_logical_id(cpu),
 		   "CPU %u %s: after the start its IDs are 0x%x 0x%x, expected 0x%x 0x%x", cpu, from, a->id,
 		   a->ldr, id, apic_logical_id(cpu));

@@ -100,7 +100,7 @@ TEST(apic, transitions,
 	struct delivery *d = delivery_open(t, 1);
 	const unsigned cpu = victim();
 
-	REQUIRE_OK(t, cpu_call(cpu, make_transitions, r, SEC(1)));
+	REQUIRE_OK(t, cpu_call(cpu, make_transitions, r, CALL_LIMIT));
 	for (enum state from = OFF; from < INVALID; from++)
 		for (enum state to = OFF; to < STATES; to++) {
 			const struct change *c = &r->change[from][to];
@@ -191,7 +191,7 @@ TEST(apic, mmio_off, "the MMIO page is dead in x2APIC mode and when disabled, al
 	r->page = mmio_map(gpa(rdmsr(MSR_APIC_BASE) & GENMASK64(51, 12)), PAGE_SIZE);
 	if (!r->page)
 		test_error(t, "no room to map the APIC page");
-	REQUIRE_OK(t, cpu_call(cpu, probe_modes, r, SEC(1)));
+	REQUIRE_OK(t, cpu_call(cpu, probe_modes, r, CALL_LIMIT));
 	EXPECT_MSG(t, r->xapic.answers, "xAPIC mode: the version by MMIO is not 0x%x", r->version);
 	EXPECT_MSG(t, r->xapic.takes_writes, "xAPIC mode: TPR by MMIO does not take a write");
 	if (r->was_x2apic) {

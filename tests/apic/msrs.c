@@ -146,7 +146,7 @@ TEST(apic, msr_map, "MSRs 0x800-0x8ff: read-only, write-only, reserved and reser
 
 	/* Both the legal write and those that should be #GP send it. They merge: interrupts are off. */
 	m->vector = (uint8_t)d->vector[0];
-	REQUIRE_OK(t, cpu_call(cpu, try_map, m, SEC(2)));
+	REQUIRE_OK(t, cpu_call(cpu, try_map, m, CALL_LIMIT));
 #define EACH(what, condition)                                                                      \
 	do {                                                                                       \
 		for (unsigned reg = 0; reg < MSR_COUNT; reg++) {                                   \
@@ -219,7 +219,7 @@ TEST(apic, icr, "64-bit write semantics, reserved bits #GP, delivery status abse
 		struct icr_probe p = {.target = cpus[target]->apic_id, .vector = (uint8_t)d->vector[0]};
 
 		delivery_due(d, target, 0, 1);
-		REQUIRE_OK(t, cpu_call(cpu, probe_icr, &p, SEC(1)));
+		REQUIRE_OK(t, cpu_call(cpu, probe_icr, &p, CALL_LIMIT));
 		EXPECT_MSG(t, p.read_back == p.written, "CPU %u: ICR: got 0x%llx, expected 0x%llx as written",
 			   cpu, (unsigned long long)p.read_back, (unsigned long long)p.written);
 		EXPECT_MSG(t, !p.taken,

@@ -67,7 +67,7 @@ TEST(apic, svr, "software-disabled: pending ones are kept, LVT entries are maske
 		if (d->cpus > 1)
 			delivery_due(d, s->neighbour, ISSUED, 1);
 		delivery_due(d, cpu, PENDING, 1);
-		REQUIRE_OK(t, cpu_call(cpu, switch_off, s, SEC(1)));
+		REQUIRE_OK(t, cpu_call(cpu, switch_off, s, CALL_LIMIT));
 		if (d->cpus == 1) /* to itself: not accepted, or held; not said */
 			delivery_due(d, cpu, ISSUED, delivery_count(d, cpu, ISSUED));
 		EXPECT_MSG(t,

@@ -167,6 +167,7 @@ TEST(apic, xapic_modes, "xAPIC physical, flat and cluster logical delivery, and 
 
 	if (xapic_missing())
 		test_skip(t, "%s", xapic_missing());
+	test_budget(t, SEC(25));
 	for (enum apic_model m = APIC_FLAT; m <= APIC_CLUSTER; m++) {
 		bool all_named = true;
 

@@ -140,7 +140,7 @@ static const struct {
 	  NULL},
 	 "*ESR*"},
 	{{"apic.esr", ACCEL_KVM, 0, 9999,
-	  "KVM: lapic.c detects no errors: the ESR stays 0 (Linux 6.18)", NULL},
+	  "KVM: lapic.c detects no errors: the ESR stays 0 (Linux 6.18, 6.12)", NULL},
 	 "*ESR*"},
 	{{"iommu.tables", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IVinfo.VASize is not filled in (build_amd_iommu(); seen on 10.0 and 11.1)", qemu_amdvi},
@@ -195,8 +195,13 @@ static const struct {
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU intel-iommu: a context entry that is wrong leaves an assigned device the maps it had, for "
+	  "vtd_address_space_sync() takes them away for one that is not present alone (11.1)", shadowed_edu},
+	 "*edu a context entry *: byte *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.passthrough "
-	  "iommu.reenable iommu.stale iommu.unity", ACCEL_UNKNOWN, 1001, 9999,
+	  "iommu.reenable iommu.stale iommu.unity iommu.bad_entry iommu.by_register iommu.edges iommu.levels "
+	  "pci.requester_ids", ACCEL_UNKNOWN, 1001, 9999,
 	  "QEMU vfio: what an assigned device is refused, the guest's unit records no fault of (PLB091)", shadowed_edu},
 	 "*fault*: got *"},
 	{{"iommu.bad_entry", ACCEL_UNKNOWN, 900, 1100,
@@ -221,6 +226,10 @@ static const struct {
 	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", NULL},
 	 "*nvidia MSI* remapped its entry *"},
+	{{"msix.mask_pba", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU vfio-user-pci: it masks MSI-X entries by itself and asks the device, which it does not tell, for the "
+	  "pending bits (seen on 11.1)", NULL},
+	 "*nvidia MSI-X *pending bit: got 0*"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
 	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,
