@@ -214,7 +214,7 @@ static const struct {
 	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
 	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd_first_stage},
 	 "*, written after a read: got Accessed 1, Dirty 0 *"},
-	{{"ioapic.intx msi.intx_fallback", ACCEL_KVM, 0, 9999,
+	{{"ioapic.intx", ACCEL_KVM, 0, 9999,
 	  "kvm_pvm ends an interrupt as it injects it: a level comes again before its device is served (docs/kvm.md)",
 	  kvm_emulates},
 	 "*INTx*"},
