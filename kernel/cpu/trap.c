@@ -7,6 +7,8 @@
 #include "kernel/lib/err.h"
 #include "kernel/log/log.h"
 
+#define OPCODE_HLT 0xf4
+
 struct gate { uint64_t lo, hi; };        /* SDM vol. 3, 6.14.1 */
 static struct gate idt[256] __attribute__((aligned(16)));
 
@@ -98,6 +100,12 @@ void trap_dispatch(struct trap_frame *f)
 	}
 	if (f->vector == VEC_NMI && nmi_handler) {
 		nmi_handler(f);
+		/*
+		 * Between STI and HLT it ends the shadow: an interrupt that waits would come before the HLT, and what
+		 * it was to wake us for be slept over. So this HLT is over.
+		 */
+		if (*(const uint8_t *)(uintptr_t)f->rip == OPCODE_HLT)
+			f->rip++;
 		return;
 	}
 	if (f->vector != VEC_DF && f->vector != VEC_MC && fixup(f, cr2))

@@ -98,12 +98,21 @@ static void send_to(unsigned cpu, bool logical)
 	check("to", cpu, state_name[run.state]);
 }
 
-/* CPU 0 to another, one at a time, in each state; a halted CPU must also go on. */
-static void try_state(unsigned cpu, enum state state)
+/* Not before it is there: on its way it may be anywhere. */
+static void enter(unsigned cpu, enum state state)
 {
 	run.state = state;
 	run.stop = false;
+	run.turns = 0;
 	REQUIRE_OK(run.t, cpu_start(cpu, be_target, NULL));
+	if (state != HALTED && !WAIT_FOR(run.turns, SEC(4)))
+		test_timeout(run.t, "CPU %u takes no call", cpu);
+}
+
+/* CPU 0 to another, one at a time, in each state; a halted CPU must also go on. */
+static void try_state(unsigned cpu, enum state state)
+{
+	enter(cpu, state);
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		const uint32_t turns = run.turns;
 		bool goes_on = false;
@@ -125,9 +134,8 @@ static void try_state(unsigned cpu, enum state state)
 /* While one is in its handler the next waits, and only one of those is kept. SDM vol. 3, 7.7.1. */
 static void try_held(unsigned cpu)
 {
-	run.inside = run.release = run.stop = false;
-	run.state = IF_OFF;
-	REQUIRE_OK(run.t, cpu_start(cpu, be_target, NULL));
+	run.inside = run.release = false;
+	enter(cpu, IF_OFF);
 	run.hold = cpu;
 	run.due[cpu]++;
 	send_nmi(cpus[cpu]->apic_id, IRQ_PHYSICAL);
