@@ -14,6 +14,7 @@
 #define DOORBELL_TOP  BIT(DOORBELL_LEAF / 2) /* two leaves a subtree */
 
 #define ALARM_AHEAD   US(20)  /* at least, and four register accesses */
+#define ALARM_LATE    MS(20)
 #define ALARM_TRIES   7       /* each four times as far ahead: a vCPU on a busy host is away for long */
 #define ALARM_FAR     MS(500) /* a host that takes longer for four accesses has no alarm from us */
 
@@ -229,10 +230,13 @@ static int alarm_trigger(struct nvidia_ladder *l)
 
 		wr(l, NV_PTIMER_ALARM_0, at);
 		early = (int32_t)(at - rd(l, NV_PTIMER_TIME_0)) > 0;
-		/* By its own clock: ours goes on while a vCPU is away, and one that stands still is given up. */
+		/*
+		 * Given up by its own clock, for ours goes on while a vCPU is away; and late enough for whoever
+		 * emulates it: an alarm that goes off after the next is set would be a second interrupt.
+		 */
 		(void)WAIT_FOR((rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM) ||
-				       (int32_t)(rd(l, NV_PTIMER_TIME_0) - at) > 0,
-			       early ? 4 * ahead + MS(20) : 1);
+				       (int32_t)(rd(l, NV_PTIMER_TIME_0) - at) > (int32_t)ALARM_LATE,
+			       early ? 4 * ahead + 2 * ALARM_LATE : 1);
 		if (rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM)
 			return 0;
 		if (early)
