@@ -13,9 +13,8 @@
 #define DOORBELL_BIT  BIT(NV_TREE_DOORBELL % 32)
 #define DOORBELL_TOP  BIT(DOORBELL_LEAF / 2) /* two leaves a subtree */
 
-#define ALARM_AHEAD   US(20)  /* at least, and four register accesses */
-#define ALARM_LATE    MS(20)
-#define ALARM_TRIES   7       /* each four times as far ahead: a vCPU on a busy host is away for long */
+#define ALARM_AHEAD   MS(1)   /* at least, and four register accesses */
+#define ALARM_TRIES   5       /* each four times as far ahead: a vCPU on a busy host is away for long */
 #define ALARM_FAR     MS(500) /* a host that takes longer for four accesses has no alarm from us */
 
 const char *nvidia_rung_name(enum nvidia_rung r)
@@ -213,7 +212,11 @@ void nvidia_disarm(struct nvidia_ladder *l)
 
 /* ---- one interrupt ---- */
 
-/* It compares for equality: set ahead, then looked at whether the time had passed it meanwhile. */
+/*
+ * It compares for equality: set ahead, then looked at whether the time had passed it meanwhile. Where not it
+ * will go off, and nothing is touched until then: to vfio any access to a device is the end of its INTx, and
+ * one that is still pending interrupts again.
+ */
 static int alarm_trigger(struct nvidia_ladder *l)
 {
 	uint32_t ahead, before;
@@ -226,21 +229,10 @@ static int alarm_trigger(struct nvidia_ladder *l)
 	wr(l, NV_PTIMER_INTR_EN_0, NV_PTIMER_ALARM);
 	for (unsigned i = 0; i < ALARM_TRIES && ahead <= ALARM_FAR; i++, ahead *= 4) {
 		const uint32_t at = (rd(l, NV_PTIMER_TIME_0) + ahead) & NV_PTIMER_TIME_0_NSEC;
-		bool early;
 
 		wr(l, NV_PTIMER_ALARM_0, at);
-		early = (int32_t)(at - rd(l, NV_PTIMER_TIME_0)) > 0;
-		/*
-		 * Given up by its own clock, for ours goes on while a vCPU is away; and late enough for whoever
-		 * emulates it: an alarm that goes off after the next is set would be a second interrupt.
-		 */
-		(void)WAIT_FOR((rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM) ||
-				       (int32_t)(rd(l, NV_PTIMER_TIME_0) - at) > (int32_t)ALARM_LATE,
-			       early ? 4 * ahead + 2 * ALARM_LATE : 1);
-		if (rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM)
+		if ((int32_t)(at - rd(l, NV_PTIMER_TIME_0)) > 0 || (rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM))
 			return 0;
-		if (early)
-			break; /* it was ahead, and did not come */
 	}
 	return -ETIMEDOUT;
 }

@@ -75,7 +75,7 @@ int nvidia_choose(struct nvidia_ladder *, uint64_t ns);
 /* Enables l->rung's source and no other of the GPU. */
 void nvidia_arm(struct nvidia_ladder *);
 void nvidia_disarm(struct nvidia_ladder *);
-/* Raises it once. -ETIMEDOUT: the alarm was set, and its time does not come. */
+/* Raises it once, at once or (the alarm) soon. -ETIMEDOUT: the alarm could not be set ahead of its time. */
 int nvidia_trigger(struct nvidia_ladder *);
 /* Where it is pending now: UNANSWERED, NOWHERE, AT_SOURCE or AT_TOP. */
 enum nvidia_reach nvidia_pending(struct nvidia_ladder *);
