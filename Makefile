@@ -91,6 +91,7 @@ include tests/models/models.mk
 -include $(OBJ:.o=.d)
 
 run-qemu: all
+	$(Q)$(MAKE) --no-print-directory -s $(BUILD)/models/vgpu
 	$(Q)scripts/plumb run
 
 bench: images

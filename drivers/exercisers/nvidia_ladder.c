@@ -14,7 +14,7 @@
 #define DOORBELL_TOP  BIT(DOORBELL_LEAF / 2) /* two leaves a subtree */
 
 #define ALARM_AHEAD   US(20)  /* at least, and four register accesses */
-#define ALARM_TRIES   4
+#define ALARM_TRIES   7       /* each four times as far ahead: a vCPU on a busy host is away for long */
 #define ALARM_FAR     MS(500) /* a host that takes longer for four accesses has no alarm from us */
 
 const char *nvidia_rung_name(enum nvidia_rung r)
@@ -225,12 +225,15 @@ static int alarm_trigger(struct nvidia_ladder *l)
 	wr(l, NV_PTIMER_INTR_EN_0, NV_PTIMER_ALARM);
 	for (unsigned i = 0; i < ALARM_TRIES && ahead <= ALARM_FAR; i++, ahead *= 4) {
 		const uint32_t at = (rd(l, NV_PTIMER_TIME_0) + ahead) & NV_PTIMER_TIME_0_NSEC;
-		bool fired, early;
+		bool early;
 
 		wr(l, NV_PTIMER_ALARM_0, at);
 		early = (int32_t)(at - rd(l, NV_PTIMER_TIME_0)) > 0;
-		fired = WAIT_FOR(rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM, early ? 4 * ahead : 1);
-		if (fired)
+		/* By its own clock: ours goes on while a vCPU is away, and one that stands still is given up. */
+		(void)WAIT_FOR((rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM) ||
+				       (int32_t)(rd(l, NV_PTIMER_TIME_0) - at) > 0,
+			       early ? 4 * ahead + MS(20) : 1);
+		if (rd(l, NV_PTIMER_INTR_0) & NV_PTIMER_ALARM)
 			return 0;
 		if (early)
 			break; /* it was ahead, and did not come */

@@ -11,7 +11,8 @@
 
 /*
  * Any other virtio function, modern transport, as a source of interrupts: a request that has no effect on
- * the device, whose completion interrupts by the MSI-X entry that the queue is given (VIRTIO 1.2, 4.1.4.3).
+ * the device, whose completion interrupts by the MSI-X entry that the queue is given (VIRTIO 1.2, 4.1.4.3), or,
+ * while MSI-X is off, on INTx.
  * Which request, depends on the kind; those of which we know none are left alone.
  *
  * An entropy device is a DMA source as well: it writes to any address, any length. Only where its bytes
@@ -214,6 +215,8 @@ static int vio_open(struct exerciser *ex)
 		return -ENODEV;
 	}
 	ex->irq_is_msix = true;
+	if (!ex->dev->int_pin)
+		ex->caps &= ~(uint32_t)EX_INTX;
 	if (!dma_alloc(&v->mem, sizeof(struct shared), PAGE_SIZE, PHYS_ANY))
 		return -ENOMEM;
 	v->shared = v->mem.va;
@@ -300,6 +303,7 @@ static int vio_irq_ack(struct exerciser *ex, unsigned index)
 	}
 	v->outstanding = v->done = 0;
 	virtqueue_interrupts(&v->vq, false);
+	(void)virtio_isr(&v->virtio);
 	return 0;
 }
 
@@ -310,6 +314,8 @@ static int vio_irq_pending(struct exerciser *ex, unsigned index)
 
 	if (index >= ex->irq_count)
 		return -EINVAL;
+	if (!msix_enabled(&ex->msix) && !(pci_r16(ex->dev->rid, PCI_COMMAND) & PCI_COMMAND_INTX_OFF))
+		return (pci_r16(ex->dev->rid, PCI_STATUS) & PCI_STATUS_INTX) != 0;
 	return ex->ready && v->outstanding && wait_done(v, 1, PENDING_DEADLINE);
 }
 
@@ -389,7 +395,7 @@ const struct exerciser_ops virtio_ops = {
 		VIRTIO_MATCH(0x1041), VIRTIO_MATCH(0x1000), VIRTIO_MATCH(0x1043), VIRTIO_MATCH(0x1003),
 		VIRTIO_MATCH(0x1044), VIRTIO_MATCH(0x1005), VIRTIO_MATCH(0x1045), VIRTIO_MATCH(0x1002),
 		VIRTIO_MATCH(0x1048), VIRTIO_MATCH(0x1004), VIRTIO_MATCH(0x1050), {.vendor = 0}},
-	.caps = EX_IRQ | EX_MSIX | EX_IRQ_COUNTED | EX_DMA_WRITE | EX_DMA_ANY_LEN,
+	.caps = EX_IRQ | EX_MSIX | EX_INTX | EX_IRQ_COUNTED | EX_DMA_WRITE | EX_DMA_ANY_LEN,
 	.open = vio_open,
 	.close = vio_close,
 	.quiesce = vio_quiesce,

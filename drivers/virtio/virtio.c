@@ -37,8 +37,9 @@ int virtio_open(struct pci_dev *dev, struct virtio *v)
 		return -ENODEV;
 	v->common = map(dev, &layout.common);
 	v->notify = map(dev, &layout.notify);
+	v->isr = map(dev, &layout.isr);
 	v->device = map(dev, &layout.device);
-	if (!v->common || !v->notify)
+	if (!v->common || !v->notify || !v->isr)
 		return -ENXIO;
 	v->notify_len = layout.notify.length;
 	v->notify_multiplier = layout.notify_multiplier;
@@ -47,6 +48,8 @@ int virtio_open(struct pci_dev *dev, struct virtio *v)
 }
 
 uint8_t virtio_status(const struct virtio *v) { return mmio_r8(v->common + VIRTIO_DEVICE_STATUS); }
+
+uint8_t virtio_isr(const struct virtio *v) { return mmio_r8(v->isr); }
 
 static void add_status(struct virtio *v, uint8_t bits)
 {

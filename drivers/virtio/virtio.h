@@ -10,7 +10,8 @@
 /* A modern (1.0 and later) virtio device over PCI (VIRTIO 1.2, 4.1). */
 struct virtio {
 	struct pci_dev *pci;
-	volatile uint8_t *common, *notify, *device; /* device: NULL where it has no configuration */
+	volatile uint8_t *common, *notify, *isr;
+	volatile uint8_t *device;        /* NULL where it has no configuration */
 	uint32_t notify_len, notify_multiplier, device_len;
 	uint64_t offered, features;      /* offered by the device, and agreed on */
 };
@@ -34,3 +35,5 @@ int virtio_queue_enable(struct virtio *, uint16_t index, const struct virtqueue 
 			volatile uint16_t **bell);
 void virtio_driver_ok(struct virtio *);
 uint8_t virtio_status(const struct virtio *);
+/* Without MSI-X: why it has interrupted (bit 0: a queue); reading lowers its line (4.1.4.5). */
+uint8_t virtio_isr(const struct virtio *);

@@ -163,6 +163,12 @@ static const struct {
 	  "QEMU intel-iommu: vtd_interrupt_remap_msi() lets compatibility format pass whatever CFIS and EIME (10.0, 11.1)",
 	  qemu_vtd},
 	 "*in compatibility format:*"},
+	{{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU intel-iommu: compatibility format passes; what it let through arrived late (10.0, 11.1)", qemu_vtd},
+	 "* MSI* remapped, interrupt 0*: stray:*"},
+	{{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU intel-iommu: compatibility format passes; what it let through arrived late (10.0, 11.1)", qemu_vtd},
+	 "* MSI* remapped, at the end: stray:*"},
 	{{"ir.reserved_bits", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: of an entry's reserved fields only IntType is looked at (amdvi_int_remap_*(); 10.0, 11.1)",
 	  qemu_amdvi},
@@ -189,8 +195,13 @@ static const struct {
 	{{"iommu.levels", ACCEL_UNKNOWN, 900, 1100,
 	  "QEMU amd-iommu: an address past what the tables reach wraps round (seen on 10.0, mended in 11.1)", qemu_amdvi},
 	 "*levels, an address of*byte*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU intel-iommu: a context entry that is wrong leaves an assigned device the maps it had, for "
+	  "vtd_address_space_sync() takes them away for one that is not present alone (11.1)", shadowed_edu},
+	 "*edu a context entry *: byte *"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.passthrough "
-	  "iommu.reenable iommu.stale iommu.unity", ACCEL_UNKNOWN, 1001, 9999,
+	  "iommu.reenable iommu.stale iommu.unity iommu.bad_entry iommu.by_register iommu.edges iommu.levels "
+	  "pci.requester_ids", ACCEL_UNKNOWN, 1001, 9999,
 	  "QEMU vfio: what an assigned device is refused, the guest's unit records no fault of (PLB091)", shadowed_edu},
 	 "*fault*: got *"},
 	{{"iommu.bad_entry", ACCEL_UNKNOWN, 900, 1100,
@@ -203,7 +214,7 @@ static const struct {
 	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
 	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd_first_stage},
 	 "*, written after a read: got Accessed 1, Dirty 0 *"},
-	{{"ioapic.intx msi.intx_fallback", ACCEL_KVM, 0, 9999,
+	{{"ioapic.intx", ACCEL_KVM, 0, 9999,
 	  "kvm_pvm ends an interrupt as it injects it: a level comes again before its device is served (docs/kvm.md)",
 	  kvm_emulates},
 	 "*INTx*"},
@@ -215,6 +226,10 @@ static const struct {
 	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", NULL},
 	 "*nvidia MSI* remapped its entry *"},
+	{{"msix.mask_pba", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU vfio-user-pci: it masks MSI-X entries by itself and asks the device, which it does not tell, for the "
+	  "pending bits (seen on 11.1)", NULL},
+	 "*nvidia MSI-X *pending bit: got 0*"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
 	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,

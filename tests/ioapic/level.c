@@ -53,10 +53,10 @@ static void tmr_by_level(struct delivery *d, struct pin *p, unsigned cpu)
 {
 	pin_aim(d->t, p, cpus[cpu]->apic_id, IRQ_PHYSICAL, d->vector[0], false);
 	delivery_due(d, cpu, 0, 1);
-	hpet_fire();
+	level_fire();
 	if (!delivery_check(d, "level on GSI %u to CPU %u", p->gsi, cpu))
 		return;
-	hpet_ack();
+	level_ack();
 	expect_tmr(d, cpu, true, "a level");
 	EXPECT_MSG(d->t, !pin_remote_irr(p), "CPU %u, level ended: remote IRR: got 1, expected 0", cpu);
 }
@@ -73,7 +73,7 @@ TEST(ioapic, tmr, "TMR follows the trigger mode, local and remote CPU", NEED_IOA
 {
 	struct delivery *d = levels_open(t, 1);
 	const char *why;
-	struct pin *level = hpet_open(t, true, &why), *edge;
+	struct pin *level = level_open(t, &why), *edge;
 
 	if (!level)
 		test_skip(t, "no source of a level: %s", why);
@@ -85,14 +85,13 @@ TEST(ioapic, tmr, "TMR follows the trigger mode, local and remote CPU", NEED_IOA
 	}
 	/* And back to an edge by way of the I/O APIC. */
 	pin_mask(level, true);
-	edge = hpet_open(t, false, &why);
+	edge = hpet_open(t, &why);
 	for (unsigned cpu = 0; edge && cpu < MIN(d->cpus, 2u); cpu++) {
 		pin_aim(t, edge, cpus[cpu]->apic_id, IRQ_PHYSICAL, d->vector[0], false);
 		delivery_due(d, cpu, 0, 1);
 		hpet_fire();
 		if (delivery_check(d, "edge on GSI %u to CPU %u", edge->gsi, cpu))
 			expect_tmr(d, cpu, false, "an edge");
-		hpet_ack();
 	}
 	delivery_finish(d, "at the end");
 }
@@ -105,10 +104,10 @@ static bool level_in_service(struct delivery *d, struct pin *p, unsigned cpu, co
 {
 	pin_aim(d->t, p, cpus[cpu]->apic_id, IRQ_PHYSICAL, d->vector[0], false);
 	delivery_due(d, cpu, 0, 1);
-	hpet_fire();
+	level_fire();
 	if (!delivery_check(d, "CPU %u, %s: level", cpu, what))
 		return false;
-	hpet_ack();
+	level_ack();
 	return EXPECT_MSG(d->t, pin_remote_irr(p),
 			  "CPU %u, %s: in service, line low again: remote IRR: got 0, expected 1", cpu, what);
 }
@@ -193,7 +192,7 @@ TEST(ioapic, eoi, "broadcast, suppressed and directed EOI where supported: its v
 	struct delivery *d = levels_open(t, ABOVE + 1);
 	const bool suppressible = apic_read(APIC_VERSION) & LVR_NO_BROADCAST;
 	const char *why;
-	struct pin *p = hpet_open(t, true, &why);
+	struct pin *p = level_open(t, &why);
 
 	if (!p)
 		test_skip(t, "no source of a level: %s", why);
@@ -316,7 +315,7 @@ static void moved_in_service(struct delivery *d, struct pin_user *p, unsigned fr
 
 	REQUIRE_OK(d->t, pin_route(p, cpus[from]->apic_id, IRQ_PHYSICAL, IRQ_FIXED, d->vector[0], &why));
 	delivery_due(d, from, 0, 1);
-	hpet_fire();
+	level_fire();
 	if (!delivery_check(d, "CPU %u, level", from))
 		return;
 	REQUIRE_OK(d->t, pin_move(p, cpus[to]->apic_id, IRQ_PHYSICAL, d->vector[0], &why));
@@ -327,7 +326,7 @@ static void moved_in_service(struct delivery *d, struct pin_user *p, unsigned fr
 	delivery_due(d, to, 0, 1);
 	REQUIRE_OK(d->t, cpu_call(from, end_it, NULL, SEC(1)));
 	delivery_check(d, "EOI on CPU %u, the line held: due on CPU %u", from, to);
-	hpet_ack();
+	level_ack();
 	REQUIRE_OK(d->t, cpu_call(to, end_it, NULL, SEC(1)));
 	delivery_window();
 	delivery_check(d, "EOI on CPU %u after the device was served", to);
@@ -347,7 +346,7 @@ TEST(ioapic, destinations_in_service, "a destination rewritten while in service:
 {
 	struct delivery *d = levels_open(t, 1);
 	const char *why;
-	struct pin *pin = hpet_open(t, true, &why);
+	struct pin *pin = level_open(t, &why);
 	struct pin_user *p;
 
 	if (!pin)

@@ -41,7 +41,7 @@ TEST(ioapic, edge, "an edge is delivered once, to the CPU that the entry names",
 	else
 		test_note(t, "PIT: %s", why_pit);
 
-	p = hpet_open(t, false, &why_hpet);
+	p = hpet_open(t, &why_hpet);
 	if (p) {
 		const unsigned cpu = d->cpus > 1 && cpus[1]->apic_id <= 254;
 
@@ -76,7 +76,7 @@ TEST(ioapic, level, "delivered once; remote IRR set until EOI; redelivered while
 {
 	struct delivery *d = levels_open(t, 1);
 	const char *why;
-	struct pin *p = hpet_open(t, true, &why);
+	struct pin *p = level_open(t, &why);
 
 	if (!p)
 		test_skip(t, "no source of a level: %s", why);
@@ -85,8 +85,8 @@ TEST(ioapic, level, "delivered once; remote IRR set until EOI; redelivered while
 		EXPECT_MSG(t, !pin_remote_irr(p), "CPU %u: remote IRR: got 1 before anything was raised", cpu);
 
 		delivery_due(d, cpu, 0, 1);
-		hpet_fire();
-		check_one(d, cpu, hpet_signalled, "HPET level", p);
+		level_fire();
+		check_one(d, cpu, level_signalled, level_source(), p);
 		EXPECT_MSG(t, pin_remote_irr(p), "CPU %u, in service: remote IRR: got 0, expected 1", cpu);
 		delivery_window();
 		delivery_check(d, "CPU %u, in service, level held, no EOI yet", cpu);
@@ -96,7 +96,7 @@ TEST(ioapic, level, "delivered once; remote IRR set until EOI; redelivered while
 		delivery_check(d, "CPU %u, EOI with the level held", cpu);
 		EXPECT_MSG(t, pin_remote_irr(p), "CPU %u, redelivered: remote IRR: got 0, expected 1", cpu);
 
-		hpet_ack();
+		level_ack();
 		REQUIRE_OK(t, cpu_call(cpu, send_eoi, NULL, SEC(1)));
 		delivery_window();
 		delivery_check(d, "CPU %u, EOI after the device was served", cpu);
@@ -106,11 +106,11 @@ TEST(ioapic, level, "delivered once; remote IRR set until EOI; redelivered while
 }
 
 /* The device is served in the handler, before the EOI, as a driver does. */
-static void serve_hpet(int vector, void *arg)
+static void serve_level(int vector, void *arg)
 {
 	(void)vector;
 	(void)arg;
-	hpet_ack();
+	level_ack();
 }
 
 /*
@@ -141,17 +141,17 @@ TEST(ioapic, mask, "masked edge lost, masked level held", NEED_IOAPIC)
 		test_note(t, "no edge: %s", why_pit);
 	}
 
-	p = hpet_open(t, true, &why_hpet);
+	p = level_open(t, &why_hpet);
 	if (p && kvm_emulates()) {
 		/* ioapic.level shows it; here it would only blur what the mask does. */
 		test_note(t, "no level: this KVM delivers one again before its EOI");
 	} else if (p) {
 		sources++;
-		irq_set_handler(d->vector[0], serve_hpet, NULL);
+		irq_set_handler(d->vector[0], serve_level, NULL);
 		pin_aim(t, p, cpus[cpu]->apic_id, IRQ_PHYSICAL, d->vector[0], true);
-		hpet_fire();
-		if (!WAIT_FOR(hpet_signalled(), SEC(1)))
-			test_error(t, "the HPET never signalled");
+		level_fire();
+		if (!WAIT_FOR(level_signalled(), SEC(1)))
+			test_error(t, "%s never signalled", level_source());
 		delivery_window();
 		delivery_check(d, "level while masked");
 		delivery_due(d, cpu, 0, 1);

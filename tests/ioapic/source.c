@@ -4,7 +4,9 @@
 
 #include "drivers/apic/pic.h"
 
+#include "drivers/exercisers/exerciser.h"
 #include "kernel/acpi/acpi.h"
+#include "kernel/lib/fmt.h"
 #include "kernel/mm/mm.h"
 
 #define RTE_REMOTE_IRR BIT64(14)
@@ -208,7 +210,7 @@ static struct pin *hpet_pin(struct t *t, uint64_t last_timer, uint64_t gsis)
 	return NULL;
 }
 
-struct pin *hpet_open(struct t *t, bool level, const char **why)
+static struct pin *hpet_pin_open(struct t *t, bool level, const char **why)
 {
 	struct pin *p;
 	uint64_t cap;
@@ -262,13 +264,85 @@ void hpet_fire(void)
 	hpet_w(compare, hpet_r(HPET_COUNTER) + HPET_SOON * 1000000 / hpet.period_fs);
 }
 
-bool hpet_signalled(void)
+static bool hpet_signalled(void)
 {
 	return hpet_r(HPET_STATUS) & BIT64(hpet.timer);
 }
 
-void hpet_ack(void)
+static void hpet_ack(void)
 {
 	hpet_w(HPET_TIMER(hpet.timer), hpet_r(HPET_TIMER(hpet.timer)) & ~TIMER_INT_ENABLE);
 	hpet_w(HPET_STATUS, BIT64(hpet.timer));
+}
+
+struct pin *hpet_open(struct t *t, const char **why)
+{
+	return hpet_pin_open(t, false, why);
+}
+
+/* ---- levels ---- */
+static struct exerciser *line;           /* whose INTx it is; NULL: the HPET's */
+static char line_name[32];
+
+static void line_close(void *arg)
+{
+	struct exerciser *ex = arg;
+
+	(void)ex->ops->irq_ack(ex, 0);
+	ex->ops->quiesce(ex);
+	(void)exerciser_use_msix(ex, true);
+}
+
+static struct pin *line_open(struct t *t, const char **why)
+{
+	FOR_EACH_EXERCISER(t, ex, EX_IRQ | EX_INTX | EX_IRQ_COUNTED) {
+		struct pci_intx route;
+		struct pin *p = ex->bars_private || pci_intx_route(ex->dev, &route) < 0 ? NULL : pin_open(t, route.gsi);
+
+		if (!p)
+			continue;
+		p->route = (struct irq_route){.level = !route.edge, .active_low = route.active_low};
+		/* Level from here on, masked: an edge entry that is masked forgets what its line does. */
+		pin_aim(t, p, cpus[0]->apic_id, IRQ_PHYSICAL, VEC_SPURIOUS, true);
+		test_cleanup(t, pin_close, p);
+		(void)exerciser_use_msix(ex, false);
+		ex->ops->quiesce(ex);
+		if (exerciser_start(ex) < 0)
+			continue;
+		test_cleanup(t, line_close, ex);
+		pci_set_command(ex->dev, 0, PCI_COMMAND_INTX_OFF);
+		fmt_snprintf(line_name, sizeof(line_name), PRIRID " %s", RIDARG(ex->dev->rid), ex->ops->name);
+		line = ex;
+		return p;
+	}
+	*why = "no HPET with a pin of its own, and no device under test whose INTx the firmware's tables name";
+	return NULL;
+}
+
+struct pin *level_open(struct t *t, const char **why)
+{
+	struct pin *p = hpet_pin_open(t, true, why);
+
+	line = NULL;
+	return p ? p : line_open(t, why);
+}
+
+const char *level_source(void) { return line ? line_name : "HPET"; }
+
+void level_fire(void)
+{
+	if (line)
+		(void)line->ops->irq_raise(line, 0);
+	else
+		hpet_fire();
+}
+
+bool level_signalled(void) { return line ? line->ops->irq_pending(line, 0) != 0 : hpet_signalled(); }
+
+void level_ack(void)
+{
+	if (line)
+		(void)line->ops->irq_ack(line, 0);
+	else
+		hpet_ack();
 }

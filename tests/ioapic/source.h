@@ -5,8 +5,8 @@
 #include "tests/apic/delivery.h"
 
 /*
- * Two platform timers that raise a pin of an I/O APIC when told to: the PIT (one edge, through the MADT's
- * override of ISA IRQ 0) and an HPET comparator (edge or level, on a pin it is routed to).
+ * What raises a pin of an I/O APIC when told to: the PIT (one edge, through the MADT's override of ISA IRQ 0), an HPET
+ * comparator (edge or level, on a pin it is routed to), a PCI device's INTx (level).
  */
 struct pin {
 	struct ioapic *io;
@@ -27,12 +27,21 @@ void pit_pulse(void);
 /* The output of channel 0 is high: it has signalled. */
 bool pit_signalled(void);
 
-struct pin *hpet_open(struct t *, bool level, const char **why);
-/* Fires once, after a few microseconds; level: and holds the pin until hpet_ack(). */
+/* One edge of an HPET comparator, after a few microseconds, on a pin of its own. */
+struct pin *hpet_open(struct t *, const char **why);
 void hpet_fire(void);
-/* It has fired (level only: the status bit holds). */
-bool hpet_signalled(void);
-void hpet_ack(void);
+
+/*
+ * A level: of an HPET comparator, or where there is none, the INTx of a device under test at the pin that the
+ * firmware's tables name. level_fire() raises it and it is held until level_ack().
+ */
+struct pin *level_open(struct t *, const char **why);
+void level_fire(void);
+/* It has signalled: the source's own status says so. */
+bool level_signalled(void);
+void level_ack(void);
+/* "HPET", or the device: "00:04.0 edu". */
+const char *level_source(void);
 
 /* Writes the pin's entry: p->route with this destination and vector. */
 void pin_aim(struct t *, const struct pin *, uint32_t dest, enum irq_dest_mode, int vector, bool masked);

@@ -166,7 +166,7 @@ static void end_level(struct delivery *d, struct pin_user *p, unsigned cpu)
 {
 	EXPECT_MSG(d->t, pin_remote_irr(p->pin), "pin %u, level in service on CPU %u: remote IRR: got 0, expected 1",
 		   p->pin->pin, cpu);
-	hpet_ack();
+	level_ack();
 	REQUIRE_OK(d->t, cpu_call(cpu, send_eoi, NULL, SEC(1)));
 	/* Where the entry's index stands for the vector no broadcast names it: as drivers do (AMD 48882, 2.2.5). */
 	if (pin_eoi_vector(p) != d->vector[0])
@@ -192,10 +192,10 @@ static bool pin_each_cpu(struct delivery *d, struct pin *pin, const char **why)
 			   pin_route(p, cpus[cpu]->apic_id, IRQ_PHYSICAL, IRQ_FIXED, d->vector[0], why));
 		delivery_due(d, cpu, 0, 1);
 		if (level)
-			hpet_fire();
+			level_fire();
 		else
 			pit_pulse();
-		if (!delivery_arrived(d, cpu, 0) && !(level ? hpet_signalled() : pit_signalled()))
+		if (!delivery_arrived(d, cpu, 0) && !(level ? level_signalled() : pit_signalled()))
 			test_error(d->t, "pin %u: its source never signalled", pin->pin);
 		if (delivery_check(d, "pin %u (%s) to CPU %u through entry %d", pin->pin,
 				   level ? "level" : "edge", cpu, p->index) &&
@@ -223,7 +223,7 @@ TEST(ir, ioapic, "an edge and a level on I/O APIC pins reach every CPU through t
 	struct pin *pin = pit_open(t, &why);
 	unsigned shown = pin && pin_each_cpu(d, pin, &why);
 
-	pin = kvm_emulates() ? NULL : hpet_open(t, true, &why);
+	pin = kvm_emulates() ? NULL : level_open(t, &why);
 	shown += pin && pin_each_cpu(d, pin, &why);
 	if (!shown)
 		test_skip(t, "%s", why);

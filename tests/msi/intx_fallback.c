@@ -32,6 +32,9 @@ TEST(msi, intx_fallback, "with MSI off INTx works, with it on the line is quiet,
 	const char *why = "no device under test with both INTx and MSI or MSI-X";
 	unsigned shown = 0;
 
+	/* ioapic.intx and ioapic.level show it; here every device's line would be a storm. */
+	if (kvm_emulates())
+		test_skip(t, "this KVM delivers a level again before its EOI (docs/kvm.md)");
 	FOR_EACH_IRQ_EXERCISER(t, ex) {
 		struct intx_line *l;
 

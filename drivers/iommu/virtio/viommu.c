@@ -57,8 +57,12 @@ int viommu_fail(struct viommu *v, const char *why)
 		v->iommu->broken = why;
 		log_line("# note virtio-iommu " PRIRID " is not used any more: %s", RIDARG(v->virtio.pci->rid), why);
 		viommu_dump(v->iommu);
+		/* Whoever is behind it shall get to memory again, if it still takes that much in. */
+		if (v->virtio.features & VIRTIO_IOMMU_F_BYPASS_CONFIG)
+			set_bypass(v, true);
+		(void)virtio_reset(&v->virtio);
 	}
-	v->running = false;
+	v->running = v->iommu->translating = false;
 	return -ETIMEDOUT;
 }
 

@@ -16,6 +16,7 @@ from . import host, image, results, scenario
 from .scenario import Scenario
 
 AGAIN = 4                            # boots of a host, where a scenario takes it down
+SHARED = 8                           # scenarios that are worth two boots
 # QEMU's TCG, now and then (docs/lab.md): a CR8 write while a virtual interrupt waits. Nothing of the scenario's: once more.
 OURS_NOT = re.compile(r"assertion failed: \(bql_locked\(\)\)")
 _lock = threading.Lock()
@@ -46,8 +47,8 @@ def cmd_lab(args) -> int:
     notes: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(max(1, args.jobs)) as pool:
         # The longest first: they decide when all is over.
-        jobs = [pool.submit(_host, name, group, kernel, archive, images, out, done, notes)
-                for name, group in sorted(groups.items(), key=lambda g: -sum(s.deadline for s in g[1]))]
+        jobs = [pool.submit(_host, name, label, part, kernel, archive, images, out, done, notes)
+                for name, label, part in sorted(parts(groups, args.jobs), key=lambda p: -sum(s.deadline for s in p[2]))]
         for job in jobs:
             job.result()
     everything = [done[one.name] for one in sorted(chosen, key=lambda s: (s.part, s.name))]
@@ -64,8 +65,16 @@ def cmd_lab(args) -> int:
     return EXIT_FAIL if bad else EXIT_PASS
 
 
-def _host(name: str, group: list[Scenario], kernel, archive, images, out, done, notes) -> None:
-    """All scenarios of one host; booted again where one of them took it down."""
+def parts(groups: dict[str, list[Scenario]], jobs: int):
+    """(host, label, scenarios) of each boot: a host that many want is booted as often as there are jobs."""
+    for name, group in groups.items():
+        ways = jobs if len(group) >= SHARED else 1
+        for n in range(ways):
+            yield name, f"{name}.{n + 1}" if ways > 1 else name, group[n::ways]
+
+
+def _host(name: str, label: str, group: list[Scenario], kernel, archive, images, out, done, notes) -> None:
+    """All scenarios of one boot of a host; booted again where one of them took it down."""
     prof = scenario.host(name)
     machine = qemu.from_sysroot(sysroot.lowest(prof.needs_qemu))
     inner = qemu.from_sysroot(image.QEMU)
@@ -84,11 +93,11 @@ def _host(name: str, group: list[Scenario], kernel, archive, images, out, done, 
             bare = {one.name: host.run_bare(host.bare(machine, prof, share, share / one.name / "serial.log", one.plumb),
                                             machine.env, one.deadline) for one in left if one.kind == "truth"}
             try:
-                session = host.run(line, machine.env, share, left, lambda what: _say(f"{name}: {what}"))
+                session = host.run(line, machine.env, share, left, lambda what: _say(f"{label}: {what}"))
             finally:
-                keep(share, out, name)
+                keep(share, out, label)
         with _lock:
-            notes.append(f"host {name}: up after {session.up or 0:.1f} s, ended after {session.seconds:.0f} s"
+            notes.append(f"host {label}: up after {session.up or 0:.1f} s, ended after {session.seconds:.0f} s"
                          f"{', ' + session.why if session.why else ''}; {len(session.done)} scenarios")
         for one in list(left):
             if one.name in session.done or one.name == session.running:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/host/parser")]
 from logs import Log  # noqa: E402
 from plumblib import UsageError, qemu, sysroot  # noqa: E402
-from plumblib.lab import host, image, results, scenario, truth  # noqa: E402
+from plumblib.lab import host, image, results, run, scenario, truth  # noqa: E402
 from plumblib.report import parse_report  # noqa: E402
 
 HEAD = 'description = "x"\npart = "a"\nhost = "vtd"\n'
@@ -220,3 +220,10 @@ def test_the_agents_words_are_read():
 
 def test_the_suite_is_one_that_qemu_comes_from():
     assert sysroot.lowest(image.QEMU) == image.QEMU
+
+
+def test_a_host_that_many_want_is_booted_for_each_job():
+    many, few = list(range(9)), list(range(3))
+    got = list(run.parts({"a": many, "b": few}, 2))
+    assert got == [("a", "a.1", many[::2]), ("a", "a.2", many[1::2]), ("b", "b", few)]
+    assert [part for _, _, part in run.parts({"a": many}, 1)] == [many]
