@@ -146,7 +146,7 @@ struct cpu *cpu_by_apic_id(uint32_t id); /* NULL: none online */
 uint32_t cpu_max_apic_id(void);
 /*
  * Runs fn(arg) on another CPU with interrupts enabled there, and waits until it has returned.
- * -ETIMEDOUT: it did not within ns, -EFAULT: it took an exception nobody expected and has stopped,
+ * -ETIMEDOUT: it did not within ns (nor, as a rule, 5 s later: arg stays its own so long), -EFAULT: it took an exception nobody expected and has stopped,
  * -ENODEV: not online, -EBUSY: still at an earlier call.
  */
 int cpu_call(unsigned index, void (*fn)(void *), void *arg, uint64_t ns);

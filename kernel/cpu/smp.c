@@ -12,6 +12,7 @@
 #include "kernel/time/time.h"
 
 #define AP_STACK_SIZE 32768
+#define LATE_CALL     SEC(5)
 
 struct cpu *cpus[CPU_MAX];
 struct smp_report smp_report;
@@ -276,6 +277,23 @@ int cpu_start(unsigned index, void (*fn)(void *), void *arg)
 	return 0;
 }
 
+static bool is_done(const struct cpu *c)
+{
+	return __atomic_load_n(&c->done_seq, __ATOMIC_ACQUIRE) == c->call_seq || c->fault;
+}
+
+/*
+ * Too late, but what it was given (a caller's frame, often) must stand until it is back: what it writes
+ * there afterwards ends in whatever came to stand there. So beyond any budget, for a while.
+ */
+static void let_finish(const struct cpu *c)
+{
+	const uint64_t until = tsc_read() + ns_to_tsc(LATE_CALL);
+
+	while (!is_done(c) && tsc_read() < until)
+		cpu_relax();
+}
+
 int cpu_wait(unsigned index, uint64_t ns)
 {
 	struct cpu *c;
@@ -283,8 +301,9 @@ int cpu_wait(unsigned index, uint64_t ns)
 	if (index == 0 || index >= online_count)
 		return -ENODEV;
 	c = cpus[index];
-	if (WAIT_FOR(__atomic_load_n(&c->done_seq, __ATOMIC_ACQUIRE) == c->call_seq || c->fault, ns))
+	if (WAIT_FOR(is_done(c), ns))
 		return c->fault ? -EFAULT : 0;
+	let_finish(c);
 	return -ETIMEDOUT;
 }
 
