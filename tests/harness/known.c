@@ -55,6 +55,18 @@ static bool qemu_viommu(void)
 	return false;
 }
 
+/* A fault of one kind of device is none of a machine without it. */
+static bool has_exerciser(const char *name, uint32_t caps)
+{
+	for (unsigned i = 0; i < exerciser_count; i++)
+		if (strcmp(exercisers[i].ops->name, name) == 0 && (exercisers[i].caps & caps) == caps)
+			return true;
+	return false;
+}
+static bool ivshmem(void) { return has_exerciser("ivshmem", EX_MSIX); }
+static bool nvidia(void) { return has_exerciser("nvidia", 0); }
+static bool nvidia_msix(void) { return has_exerciser("nvidia", EX_MSIX); }
+
 static bool qemu_vtd_first_stage(void)
 {
 	return qemu_vtd() && iommus[0].caps.first_stage;
@@ -220,15 +232,15 @@ static const struct {
 	 "*INTx*"},
 	{{"ir.not_present ir.wrong_source ir.reserved_bits", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: an irqfd keeps its last route when its entry no longer translates, for "
-	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", NULL},
+	  "kvm_update_msi_routes_all() drops the error (10.0, 11.1)", ivshmem},
 	 "*ivshmem MSI-X remapped its entry *"},
 	{{"ir.not_present ir.wrong_source ir.reserved_bits", ACCEL_KVM, 900, 9999,
 	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
-	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", NULL},
+	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", nvidia},
 	 "*nvidia MSI* remapped its entry *"},
 	{{"msix.mask_pba", ACCEL_UNKNOWN, 1001, 9999,
 	  "QEMU vfio-user-pci: it masks MSI-X entries by itself and asks the device, which it does not tell, for the "
-	  "pending bits (seen on 11.1)", NULL},
+	  "pending bits (seen on 11.1)", nvidia_msix},
 	 "*nvidia MSI-X *pending bit: got 0*"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
