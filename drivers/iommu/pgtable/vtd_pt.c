@@ -149,6 +149,11 @@ static uint64_t count_mapped(const struct vtd_pt *t, uint64_t pa, unsigned level
 	return bytes;
 }
 
+static void clear_leaf(struct vtd_pt *t, uint64_t *entry)
+{
+	set_entry(t, entry, SABOTAGE(vtd_leaf_stays) ? *entry : 0);
+}
+
 /* Clears all leaves in [iova, end), and takes out the tables that this leaves empty. */
 static void clear(struct vtd_pt *t, uint64_t pa, unsigned level, uint64_t iova, uint64_t end)
 {
@@ -159,7 +164,7 @@ static void clear(struct vtd_pt *t, uint64_t pa, unsigned level, uint64_t iova, 
 		const uint64_t next = entry_end(iova, end, level), child = *entry & PT_ADDR;
 
 		if (is_present(*entry) && is_leaf(*entry, level)) {
-			set_entry(t, entry, SABOTAGE(vtd_leaf_stays) ? *entry : 0);
+			clear_leaf(t, entry);
 		} else if (is_present(*entry)) {
 			clear(t, child, level - 1, iova, next);
 			if (is_empty(t->mem->at(t->ctx, child))) {
@@ -302,7 +307,7 @@ int vtd_pt_unmap(struct vtd_pt *t, uint64_t iova, uint64_t size)
 		return r;
 	table = size == VTD_PT_4K ? last_table(t, iova) : NULL;
 	if (table && is_present(table[level_index(iova, 1)])) {
-		set_entry(t, &table[level_index(iova, 1)], 0);
+		clear_leaf(t, &table[level_index(iova, 1)]);
 		if (is_empty(table))
 			clear(t, t->root, t->levels, iova, iova + size);
 		return 0;
