@@ -54,7 +54,7 @@ class Qmp:
         try:
             self.sock.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
-            self.open = False
+            pass  # it has gone; what it said before is still to be read, and feed() sees the end
         return self.next_id
 
     def ask(self, command: str, seconds: float = 3, **arguments):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Profiles, the choice of QEMU and accelerator, the sysroot, what setup installs."""
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from conftest import FAKE, ROOT
 from logs import Log, good
 from plumblib import UsageError, accel, packages, profile, qemu, symbols, sysroot
 from plumblib.guest import Guest, Limits
+from plumblib.qmp import Qmp
 
 BASE = 'description = "d"\nmachine = "q35"\n'
 
@@ -371,3 +373,16 @@ def test_parse_needs_no_new_python(tmp_path):
             f"import runpy; runpy.run_path({str(ROOT / 'scripts' / 'plumb')!r}, run_name='__main__')")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0 and done.stdout.endswith("PASS  2 passed, 0 failed, 1 skipped, 1 known bugs in 0.1 s\n")
+
+
+def test_last_words_of_a_qemu_that_is_gone():
+    """It says why it ends and is gone before our greeting reaches it: what it said still counts."""
+    ours, theirs = socket.socketpair()
+    qmp = Qmp(ours)
+    theirs.sendall(b'{"QMP": {}}\r\n')
+    send, qmp.send = qmp.send, lambda command: (theirs.sendall(b'{"event": "SHUTDOWN", "data": {}}\r\n'),
+                                                theirs.close(), send(command))
+    while qmp.open:
+        qmp.feed()
+    ours.close()
+    assert qmp.events == [("SHUTDOWN", {})]
