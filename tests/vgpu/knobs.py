@@ -21,7 +21,7 @@ import time
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-KEYS = {"vgpu", "fails", "finds", "skips", "says", "on", "swap", "plumb", "two", "options"}
+KEYS = {"vgpu", "fails", "finds", "skips", "says", "on", "swap", "plumb", "two", "options", "boots"}
 
 
 def title(knob):
@@ -101,8 +101,12 @@ def boot(knob, table, args):
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="knob-") as tmp:
         folder = pathlib.Path(tmp)
-        bad, fails, finds = judge(knob, run(knob, table, args, folder))
-        said = "yes" if not bad else "**no**: " + "; ".join(bad)
+        # Some show by chance (two signals may become one): where `boots` says so, one of so many must.
+        for n in range(knob.get("boots", 1)):
+            bad, fails, finds = judge(knob, run(knob, table, args, folder))
+            if not bad:
+                break
+        said = ("yes" if n == 0 else f"yes, in boot {n + 1}") if not bad else "**no**: " + "; ".join(bad)
         if bad and args.v and (folder / "log").exists():
             kept = pathlib.Path(tempfile.mkstemp(prefix="knob-", suffix=".log")[1])
             kept.write_bytes((folder / "log").read_bytes())
