@@ -23,9 +23,9 @@ def test_profiles_that_must_be_there():
 
 
 @pytest.mark.parametrize("name", profile.names())
-def test_profile_loads(name):
+def test_profile_loads(name, tmp_path):
     p = profile.load(name)
-    assert p.description and len(qemu.fw_cfg("opt/plumb/cmdline", "require=" + ",".join(p.must), FAKE.parent)[1]) < 2047
+    assert p.description and len(qemu.fw_cfg("opt/plumb/cmdline", "require=" + ",".join(p.must), tmp_path)[1]) < 2047
     remap = [i for i, d in enumerate(p.devices) if "-iommu" in d]
     assert remap in ([], [0]), "the IOMMU comes first: it covers what comes after it"
     ids = [w for d in p.devices for w in d.split(",") if w.startswith(("id=", "node-name="))]
