@@ -74,7 +74,7 @@ def caught(name, entry):
 
 def caught_within(name, entry):
     """The same in as many boots as it may take: some faults are races, and show by chance. And in which."""
-    for n in range(entry.get("boots", 2)):
+    for n in range(entry.get("boots", 1)):
         wrong = caught(name, entry)
         if not wrong:
             break
