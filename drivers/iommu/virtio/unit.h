@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "drivers/iommu/pgtable/amd_v1.h"
+#include "drivers/iommu/pgtable/pgtable.h"
 #include "drivers/iommu/virtio/decode.h"
 #include "drivers/iommu/virtio/regs.h"
 #include "drivers/iommu/virtio/viommu.h"
@@ -38,7 +38,7 @@ struct viommu_shared {
 	uint8_t properties[VIOMMU_PROBE_MAX];
 };
 
-struct viommu_domain { uint32_t id; bool passthrough; struct amd_v1 v1; };
+struct viommu_domain { uint32_t id; bool passthrough; struct pgt v1; };
 struct viommu_device { uint32_t endpoint; struct viommu_domain *domain; }; /* domain NULL: not in use */
 
 /* What PROBE told of a function. result: -ENOENT: the unit knows no such endpoint. */
