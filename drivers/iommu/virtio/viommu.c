@@ -86,7 +86,7 @@ int viommu_start(struct viommu *v)
 	int r;
 
 	/* A test may have taken Bus Master away, and DRIVER_OK with it. */
-	pci_set_command(v->virtio.pci, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_OFF, 0);
+	pci_set_command(v->virtio.pci, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 0);
 	v->running = false;
 	r = virtio_reset(&v->virtio);
 	if (r == 0)
@@ -103,6 +103,7 @@ int viommu_start(struct viommu *v)
 	virtio_driver_ok(&v->virtio);
 	viommu_events_fill(v);
 	v->running = true;
+	viommu_events_interrupt(v);
 	return 0;
 }
 
