@@ -183,6 +183,7 @@ static void body(struct t *t)
 	irq_enable();
 	cleanups(t);
 	units_check(t);
+	devices_check(t);
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
 		t->outcome = OUT_ERROR;
 	/* A skip says that there was nothing to see, and takes back nothing that was seen. */

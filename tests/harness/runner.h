@@ -27,6 +27,7 @@ const char *known_bug(const char *suite, const char *name);
 bool known_failure(const char *suite, const char *name, const char *text);
 /* units.c: an IOMMU that stopped answering fails the test, and is a finding */
 void units_check(struct t *);
+void devices_check(struct t *);         /* of a test that has failed: are they still there? */
 /* env.c: the # env lines */
 void env_print(void);
 /* " accel=… clock=tsc apic=… iommu=…" for metrics */
