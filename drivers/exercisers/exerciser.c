@@ -11,7 +11,7 @@ unsigned exerciser_count;
 
 static const struct exerciser_ops *const known[] = {
 	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &iommu_testdev_ops, &nvidia_ops, &mtty_ops,
-	&igb_ops, &igbvf_ops, &e1000e_ops, &virtio_ops, &xhci_ops,
+	&igb_ops, &igbvf_ops, &e1000e_ops, &virtio_ops, &xhci_ops, &doorbell_ops,
 };
 
 /* A device that failed to start so often in a row is left alone from then on. */

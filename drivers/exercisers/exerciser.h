@@ -125,5 +125,5 @@ int exerciser_use_msix(struct exerciser *, bool msix);
  */
 int exerciser_dma(struct exerciser *, const struct dma_req *, uint64_t ns);
 extern const struct exerciser_ops edu_ops, ivshmem_ops, nvme_ops, virtio_blk_ops;
-extern const struct exerciser_ops iommu_testdev_ops;
+extern const struct exerciser_ops iommu_testdev_ops, doorbell_ops;
 extern const struct exerciser_ops nvidia_ops, mtty_ops, igb_ops, igbvf_ops, e1000e_ops, virtio_ops, xhci_ops;

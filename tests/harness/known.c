@@ -167,7 +167,7 @@ static const struct {
 	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IntTabLen is not looked at; what it let through arrived late", qemu_amdvi},
 	 "*interrupt 0: too often:*"},
-	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits", ACCEL_UNKNOWN, 900, 9999,
+	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits ir.multi_message", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
 	  qemu_amdvi},
 	 "*fault: got none recorded*"},

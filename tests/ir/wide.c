@@ -36,7 +36,7 @@ static void nobody(struct irq_source *s, struct delivery *d, unsigned cpu)
 		if (somebody_is(d, dest, IRQ_PHYSICAL))
 			continue;
 		route(s, dest, IRQ_PHYSICAL, d->vector[0]);
-		ir_expect_nothing(s, d, "to an APIC ID above 255 that nobody has");
+		ir_expect_nothing(s, d, 0, "to an APIC ID above 255 that nobody has");
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(wide_clusters); i++) {
 		const uint32_t dest = apic_logical_id(cpu) | wide_clusters[i];
@@ -44,7 +44,7 @@ static void nobody(struct irq_source *s, struct delivery *d, unsigned cpu)
 		if (somebody_is(d, dest, IRQ_LOGICAL))
 			continue;
 		route(s, dest, IRQ_LOGICAL, d->vector[0]);
-		ir_expect_nothing(s, d, "to a cluster above 15 that nobody is in");
+		ir_expect_nothing(s, d, 0, "to a cluster above 15 that nobody is in");
 	}
 }
 
