@@ -53,8 +53,9 @@ static void nobody(struct irq_source *s, struct delivery *d, unsigned cpu)
 			send(s, apic_logical_id(cpu) | wide_clusters[i], IRQ_LOGICAL, d->vector[ARRAY_SIZE(wide_ids) + i]);
 	delivery_window();
 	delivery_fence(d->t);
-	delivery_check(d, "%s to nobody: CPU %u's ID with 0x100, 0x8000, 0x10000, 0x40000000, its cluster with 0x10, 0x800, "
-			  "by vectors from 0x%x", irq_source_name(s), cpu, (unsigned)d->vector[0]);
+	/* The vectors in this order: IDs with bit 8, 15, 16, 30 added, clusters with bit 4, 11. */
+	delivery_check(d, "%s, vectors 0x%x to 0x%x, to IDs above 255 and clusters above 15 that nobody has", irq_source_name(s),
+		       (unsigned)d->vector[0], (unsigned)d->vector[NOBODIES - 1]);
 }
 
 static unsigned wide_cpus(struct irq_source *s, struct delivery *d)
