@@ -27,6 +27,13 @@ void units_check(struct t *t)
 	}
 }
 
+void units_off(void)
+{
+	for (unsigned i = 0; i < iommu_count; i++)
+		if (iommus[i].translating)
+			iommus[i].ops->disable(&iommus[i]);
+}
+
 /*
  * A test has failed: are the devices still there? One that is gone reads as all ones or as nothing, and fails tests
  * in the words of whatever they were about.
