@@ -25,3 +25,10 @@ void units_check(struct t *t)
 			     (unsigned long long)u->desc.regs.v);
 	}
 }
+
+void units_off(void)
+{
+	for (unsigned i = 0; i < iommu_count; i++)
+		if (iommus[i].translating)
+			iommus[i].ops->disable(&iommus[i]);
+}
