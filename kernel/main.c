@@ -26,6 +26,7 @@ void main_run(void)
 	ioapic_init();
 	pci_cfg_init();
 	pci_scan();
+	pci_links_to_ioapic();
 	pci_assign_resources();
 	iommu_init();
 	apic_decide_policy();

@@ -165,6 +165,7 @@ struct iommu {
 	struct iommu_desc desc;
 	struct iommu_caps caps;
 	bool translating, remapping, remapping_eim;
+	unsigned unrecorded;             /* faults in a row that were waited for in vain */
 	const char *broken;              /* it stopped answering: why; not used any more */
 	bool unused;                     /* broken says why nobody asked it anything: a lack, no fault of its */
 	volatile uint8_t *regs;

@@ -127,6 +127,8 @@ struct pci_intx {
 };
 /* Where the firmware says that this function's INTx arrives: _PRT, and PIRQ registers. -errno: *how says why not. */
 int pci_intx_route(const struct pci_dev *, struct pci_intx *);
+/* Takes INTx off the 8259s where the chipset has I/O APIC pins for it as well. Before any device is told to interrupt. */
+void pci_links_to_ioapic(void);
 
 /* ---- MSI and MSI-X (msi.c, msix.c) ---- */
 struct msi {

@@ -160,6 +160,15 @@ static void cleanups(struct t *t)
 	deadline_set_limit((struct deadline){UINT64_MAX});
 }
 
+static bool needs(const struct test *x, enum test_need need)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(x->need); i++)
+		found |= x->need[i] == need;
+	return found;
+}
+
 static void body(struct t *t)
 {
 	const struct test *x = t->test;
@@ -173,6 +182,8 @@ static void body(struct t *t)
 		strlcpy(t->reason, missing, sizeof(t->reason));
 		return;
 	}
+	if (!needs(x, NEED_IOMMU_TRANSLATION))
+		units_off();
 	deadline_set_limit(deadline_in(MS(x->budget_ms ? x->budget_ms : BUDGET_MS) + MS(200) * cpu_count()));
 	if (context_save(t->ctx) == 0) {
 		x->fn(t);
@@ -183,6 +194,9 @@ static void body(struct t *t)
 	irq_enable();
 	cleanups(t);
 	units_check(t);
+	devices_check(t);
+	if (t->failures || t->outcome == OUT_ERROR || t->outcome == OUT_TIMEOUT)
+		units_off();
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
 		t->outcome = OUT_ERROR;
 	/* A skip says that there was nothing to see, and takes back nothing that was seen. */
@@ -322,6 +336,7 @@ enum end_outcome run_all(void)
 	trap_set_hook(on_trap);
 	for (unsigned i = 0; i < plan_count; i++)
 		run_one(plan[i], i + 1);
+	units_off();
 	trap_set_hook(NULL);
 	log_verdict("# verdict %s tests=%u passed=%u failed=%u skipped=%u todo=%u us=%llu",
 		    counts.failed || broken ? "FAIL" : "PASS", plan_count, counts.passed, counts.failed,

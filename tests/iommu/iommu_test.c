@@ -91,10 +91,6 @@ static void close_all(void *arg)
 	cleanup_registered = false;
 	for (unsigned i = 0; i < EXERCISER_MAX; i++)
 		dma_space_close(&spaces[i]);
-	for (unsigned i = 0; i < iommu_count; i++) {
-		if (iommus[i].translating)
-			iommus[i].ops->disable(&iommus[i]);
-	}
 }
 
 static const char *cannot(const struct exerciser *ex, const struct iommu *u, enum dma_mode mode)

@@ -62,7 +62,7 @@ static void expect_blocked(struct blocked *b, enum iommu_reason reason, int inde
 	 * Where something was not blocked already, the absent fault is but a second symptom.
 	 */
 	if (iommu_fault_wait(s->iommu, &f,
-			     test_has_failed(t)              ? MS(20)
+			     test_has_failed(t)              ? MS(2)
 			     : irq_source_can_tell(s, b->message) ? MS(100)
 							 : SEC(1)) < 0) {
 		EXPECT_MSG(t, false, "%s %s: fault: got none recorded, expected one", irq_source_name(s), what);

@@ -33,6 +33,7 @@ class Scenario:
     host_ends: str = ""              # what the host's console says where this takes it down: the outer QEMU's fault
     refused: str = ""                # what the guest's QEMU says where it will not start: no fault of anybody's
     fails: dict = field(default_factory=dict)     # test (glob) that must fail -> what of it must stand in the log
+    finds: list = field(default_factory=list)     # identifiers of findings that must be in the report
     verdict: list = field(default_factory=lambda: ["PASS"])  # that are right
     setup: list = field(default_factory=list)     # shell on the host, before, with the agent's functions
     during: list = field(default_factory=list)    # while the guest runs
