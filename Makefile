@@ -34,7 +34,7 @@ SRC := $(sort $(wildcard kernel/*.c kernel/*/*.c boot/handoff.c drivers/*/*.c dr
 ASM := boot/entry.asm kernel/cpu/vectors.asm kernel/cpu/trampoline.asm
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(ASM:%.asm=$(BUILD)/obj/%.o)
 
-.PHONY: all kernel iso images run-qemu test bench lab clean help setup host-units host-fuzzers FORCE
+.PHONY: all kernel iso images run-qemu test bench lab second-opinion clean help setup host-units host-fuzzers FORCE
 all: setup
 	$(Q)$(MAKE) --no-print-directory images
 
@@ -43,6 +43,7 @@ help:
 	@echo "make run-qemu   boot it: MACHINE= BOOT=uefi|pvh|bios SMP= MEM= ACCEL=kvm|tcg PLUMB='only=apic.*' …"
 	@echo "make lab        a KVM + VFIO + IOMMU host inside QEMU, plumb as its guest: LAB=GLOB"
 	@echo "make test       everything that CI runs"
+	@echo "make second-opinion  apic.* and ioapic.* in Bochs"
 	@echo "make bench      plumb beside a stock Debian Linux on the same devices, as ratios"
 	@echo "scripts/plumb -h  the same and more, by hand"
 
@@ -109,6 +110,12 @@ lab:
 	$(Q)scripts/plumb setup --for lab
 	$(Q)$(MAKE) --no-print-directory images models
 	$(Q)scripts/plumb lab $(if $(LAB),-k '$(LAB)')
+
+# apic.* and ioapic.* in Bochs: docs/second-opinion.md
+second-opinion:
+	$(Q)scripts/plumb setup --for opinion
+	$(Q)$(MAKE) --no-print-directory images
+	$(Q)$(PYTHON) tests/host/bochs/run.py
 
 clean:
 	rm -rf $(BUILD)/plumb.raw $(BUILD)/plumb.qcow2 $(BUILD)/obj $(BUILD)/efi $(BUILD)/iso $(BUILD)/models $(BUILD)/include $(BUILD)/host $(BUILD)/flags $(BUILD)/*.elf $(BUILD)/*.efi $(BUILD)/*.iso

@@ -128,7 +128,7 @@ def machines():
     yield run("machine.q35-sparse.finding", "q35-sparse", "pvh", "--plumb", "only=apic.optout", says="PLB060")
     yield run("machine.q35-vtd.storm", "q35-vtd", "pvh", "--plumb", "only=apic.ipi_storm iterations=25000")
     # What QEMU mended or broke since: AMD-Vi above all.
-    for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics"):
+    for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics", "q35-vtd-sriov"):
         yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")
     # INTx by the firmware's own tables, not by trying: links with a fixed pin, and links set by a register.
     yield run("machine.q35-vtd.prt", "q35-vtd", "pvh", "--plumb", "only=ioapic.intx", says="link GSIE")

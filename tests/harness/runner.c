@@ -194,6 +194,7 @@ static void body(struct t *t)
 	irq_enable();
 	cleanups(t);
 	units_check(t);
+	devices_check(t);
 	if (t->failures || t->outcome == OUT_ERROR || t->outcome == OUT_TIMEOUT)
 		units_off();
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
