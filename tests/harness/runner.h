@@ -27,6 +27,12 @@ const char *known_bug(const char *suite, const char *name);
 bool known_failure(const char *suite, const char *name, const char *text);
 /* units.c: an IOMMU that stopped answering fails the test, and is a finding */
 void units_check(struct t *);
+/*
+ * No unit translates. To switch one is dear where it is emulated (VT-d in QEMU: 15 ms), so that a test that asks for
+ * NEED_IOMMU_TRANSLATION may find one on as the test before it left it: with no device attached.
+ */
+void units_off(void);
+void devices_check(struct t *);         /* of a test that has failed: are they still there? */
 /* env.c: the # env lines */
 void env_print(void);
 /* " accel=… clock=tsc apic=… iommu=…" for metrics */
