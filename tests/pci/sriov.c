@@ -19,6 +19,14 @@ struct sriov {
 	unsigned worked;                 /* virtual functions that interrupted and did DMA */
 };
 
+/* A function that has no domain may have to fetch commands. */
+static void untranslated(void)
+{
+	for (unsigned i = 0; i < iommu_count; i++)
+		if (iommus[i].translating)
+			iommus[i].ops->disable(&iommus[i]);
+}
+
 static void as_before(void *arg)
 {
 	const char *why;
@@ -158,8 +166,11 @@ static void check_works(struct sriov *s, struct delivery *d)
 		const struct pci_dev *vf = pci_find(pci_sriov_rid(s->pf, s->cap, n));
 		struct exerciser *ex = vf ? vf->driver : NULL;
 
+		EXPECT_MSG(s->t, !s->pf->driver || (ex && !ex->broken), PRIRID " VF %u: not usable: %s", RIDARG(s->pf->rid), n,
+			   ex ? ex->broken : "its physical function gave it nothing");
 		if (!ex)
 			continue;
+		untranslated();
 		if (ex->caps & EX_MSIX) {
 			check_messages(s, ex, d, IRQ_DIRECT);
 			check_messages(s, ex, d, IRQ_REMAPPED);
@@ -199,6 +210,7 @@ TEST(pci, sriov, "virtual functions appear at the right IDs, interrupt and do DM
 		pci_w16(pf->rid, s.cap + SRIOV_NUM, (uint16_t)s.vfs);
 		for (unsigned n = 0; n < s.vfs; n++)
 			check_gone(&s, n, "before it is enabled");
+		untranslated();
 		r = exercisers_vfs_on(pf, VFS, &why);
 		if (!EXPECT_MSG(t, r > 0, PRIRID ": its virtual functions: -%s (%s)", RIDARG(pf->rid), err_name(r),
 				r == -ENOSPC ? why : "SR-IOV"))
