@@ -195,6 +195,11 @@ int exerciser_use_msix(struct exerciser *ex, bool msix)
 	return 0;
 }
 
+bool exerciser_answers(struct exerciser *ex)
+{
+	return pci_r16(ex->dev->rid, 0) != 0xffff && (ex->broken || !ex->ops->answers || ex->ops->answers(ex));
+}
+
 int exerciser_dma(struct exerciser *ex, const struct dma_req *req, uint64_t ns)
 {
 	struct dma_status status;

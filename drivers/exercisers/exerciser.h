@@ -76,6 +76,8 @@ struct exerciser_ops {
 	int (*vf_give)(struct exerciser *, unsigned vf);
 	int (*dma_start)(struct exerciser *, const struct dma_req *); /* -EAGAIN: queue full, -EINVAL */
 	int (*dma_poll)(struct exerciser *, struct dma_status *);     /* -EAGAIN: nothing done yet */
+	/* May be missing. Is a register that never changes what it is? Asked in any state. */
+	bool (*answers)(struct exerciser *);
 };
 
 #define EXERCISER_MAX     24
@@ -133,6 +135,8 @@ int exerciser_start(struct exerciser *);
  * driver knows only one.
  */
 int exerciser_use_msix(struct exerciser *, bool msix);
+/* Configuration space, and where its driver knows how its registers: does the device still answer? */
+bool exerciser_answers(struct exerciser *);
 /*
  * Synchronous transfer with a deadline: 0, -EIO as the device told, -ETIMEDOUT (it was then reset, so
  * that nothing moves later). Only with no other transfer under way.

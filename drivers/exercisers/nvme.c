@@ -611,6 +611,14 @@ static int nvme_dma_poll(struct exerciser *ex, struct dma_status *status)
 	return 0;
 }
 
+static bool nvme_answers(struct exerciser *ex)
+{
+	const struct nvme *n = ex->priv;
+	const uint32_t version = mmio_r32(n->regs + NVME_VS);
+
+	return version != 0 && version != ~0u;
+}
+
 const struct exerciser_ops nvme_ops = {
 	.name = "nvme",
 	.match = (const struct pci_match[]){
@@ -630,4 +638,5 @@ const struct exerciser_ops nvme_ops = {
 	.vf_give = nvme_vf_give,
 	.dma_start = nvme_dma_start,
 	.dma_poll = nvme_dma_poll,
+	.answers = nvme_answers,
 };

@@ -194,6 +194,7 @@ static void body(struct t *t)
 	irq_enable();
 	cleanups(t);
 	units_check(t);
+	devices_check(t);
 	if (t->failures || t->outcome == OUT_ERROR || t->outcome == OUT_TIMEOUT)
 		units_off();
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
@@ -361,6 +362,35 @@ bool test_expect_(struct t *t, bool ok, const char *file, int line, const char *
 	}
 	budget_check(t);
 	return ok;
+}
+
+bool test_eq_(struct t *t, uint64_t a, uint64_t b, const char *file, int line, const char *what)
+{
+	return test_expect_(t, a == b, file, line, "%s: got 0x%llx, expected 0x%llx", what, (unsigned long long)a,
+			    (unsigned long long)b);
+}
+
+bool test_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	return test_expect_(t, r >= 0, file, line, "%s: got -%s, expected success", what, err_name(r));
+}
+
+bool test_err_(struct t *t, int r, int err, const char *file, int line, const char *what)
+{
+	return test_expect_(t, r == -err, file, line, "%s: got %s%s, expected -%s", what, r < 0 ? "-" : "",
+			    r < 0 ? err_name(r) : "success", err_name(err));
+}
+
+void test_assert_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	if (!test_ok_(t, r, file, line, what))
+		test_stop(t);
+}
+
+void test_require_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	if (r < 0)
+		test_error(t, "%s:%d %s: -%s", file, line, what, err_name(r));
 }
 
 void test_check(struct t *t) { t->checks++; }

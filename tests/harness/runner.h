@@ -32,6 +32,7 @@ void units_check(struct t *);
  * NEED_IOMMU_TRANSLATION may find one on as the test before it left it: with no device attached.
  */
 void units_off(void);
+void devices_check(struct t *);         /* of a test that has failed: are they still there? */
 /* env.c: the # env lines */
 void env_print(void);
 /* " accel=… clock=tsc apic=… iommu=…" for metrics */
