@@ -75,6 +75,39 @@ void exercisers_init(void)
 	}
 }
 
+int exercisers_vfs_on(struct pci_dev *pf, unsigned vfs, const char **why)
+{
+	const int n = pci_sriov_enable(pf, vfs, why);
+
+	FOR_EACH_PCI(d) {
+		const struct exerciser_ops *ops = d->physfn == pf ? ops_for(d) : NULL;
+
+		if (!ops || exerciser_count == EXERCISER_MAX)
+			continue;
+		open_one(d, ops);
+		ops->quiesce(d->driver);
+	}
+	return n;
+}
+
+void exercisers_vfs_off(struct pci_dev *pf)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < exerciser_count; i++) {
+		struct exerciser *ex = &exercisers[i];
+
+		if (ex->dev->physfn == pf) {
+			ex->ops->close(ex);
+			continue;
+		}
+		exercisers[kept] = *ex;
+		ex->dev->driver = &exercisers[kept++];
+	}
+	exerciser_count = kept;
+	pci_sriov_disable(pf);
+}
+
 int exerciser_start(struct exerciser *ex)
 {
 	int r;

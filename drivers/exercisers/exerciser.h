@@ -73,7 +73,7 @@ struct exerciser_ops {
 	bool (*answers)(struct exerciser *);
 };
 
-#define EXERCISER_MAX     16
+#define EXERCISER_MAX     24
 #define EXERCISER_OWN_MAX 16
 struct exerciser {
 	const struct exerciser_ops *ops;
@@ -114,6 +114,12 @@ static inline uint8_t exerciser_byte(const struct exerciser *ex, size_t at)
 extern struct exerciser exercisers[EXERCISER_MAX];
 extern unsigned exerciser_count;
 void exercisers_init(void);              /* matches, opens, quiesces every known device */
+/*
+ * Switches on so many virtual functions of a device that it drives, and opens those that are known; off: closes them
+ * first. How many there are, or -errno as pci_sriov_enable().
+ */
+int exercisers_vfs_on(struct pci_dev *, unsigned vfs, const char **why);
+void exercisers_vfs_off(struct pci_dev *);
 /* Makes it ready; nothing where it is. -ENODEV when broken, else as recover(). */
 int exerciser_start(struct exerciser *);
 /*

@@ -108,11 +108,15 @@ void test_error(struct t *t, const char *fmt, ...) { LEAVE(OUT_ERROR, "error"); 
 void test_timeout(struct t *t, const char *fmt, ...) { LEAVE(OUT_TIMEOUT, "timeout"); }
 void test_stop(struct t *t) { context_restore(t->ctx, 1); }
 
+static unsigned budget_ms(const struct test *x)
+{
+	return x->budget_ms ? x->budget_ms : kvm_emulates() ? 2 * BUDGET_MS : BUDGET_MS;
+}
+
 static void budget_check(struct t *t)
 {
 	if (deadline_limit_passed())
-		test_timeout(t, "the test's time is up (%u s)",
-			     (t->test->budget_ms ? t->test->budget_ms : BUDGET_MS) / 1000);
+		test_timeout(t, "the test's time is up (%u s)", budget_ms(t->test) / 1000);
 }
 
 /* An exception nobody expected, on the boot CPU: the test is over, the suite goes on. */
@@ -184,7 +188,7 @@ static void body(struct t *t)
 	}
 	if (!needs(x, NEED_IOMMU_TRANSLATION))
 		units_off();
-	deadline_set_limit(deadline_in(MS(x->budget_ms ? x->budget_ms : BUDGET_MS) + MS(200) * cpu_count()));
+	deadline_set_limit(deadline_in(MS(budget_ms(x)) + MS(200) * cpu_count()));
 	if (context_save(t->ctx) == 0) {
 		x->fn(t);
 		if (!t->checks && !t->failures)
@@ -362,6 +366,35 @@ bool test_expect_(struct t *t, bool ok, const char *file, int line, const char *
 	}
 	budget_check(t);
 	return ok;
+}
+
+bool test_eq_(struct t *t, uint64_t a, uint64_t b, const char *file, int line, const char *what)
+{
+	return test_expect_(t, a == b, file, line, "%s: got 0x%llx, expected 0x%llx", what, (unsigned long long)a,
+			    (unsigned long long)b);
+}
+
+bool test_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	return test_expect_(t, r >= 0, file, line, "%s: got -%s, expected success", what, err_name(r));
+}
+
+bool test_err_(struct t *t, int r, int err, const char *file, int line, const char *what)
+{
+	return test_expect_(t, r == -err, file, line, "%s: got %s%s, expected -%s", what, r < 0 ? "-" : "",
+			    r < 0 ? err_name(r) : "success", err_name(err));
+}
+
+void test_assert_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	if (!test_ok_(t, r, file, line, what))
+		test_stop(t);
+}
+
+void test_require_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	if (r < 0)
+		test_error(t, "%s:%d %s: -%s", file, line, what, err_name(r));
 }
 
 void test_check(struct t *t) { t->checks++; }

@@ -112,7 +112,7 @@ struct dma_job {
 	size_t len;
 	int result;                  /* 0, -EIO as the device told, -ETIMEDOUT; -EAGAIN: under way */
 };
-/* Starts all, one a device at a time, and waits for all; the results are in the jobs. */
+/* Those that are to succeed: starts all, one a device at a time, and waits for all; the results are in the jobs. */
 void dma_run(struct dma_job *, unsigned count);
 /* Its two halves: what comes between them happens while the device is at it. */
 void dma_begin(struct dma_job *, unsigned count);

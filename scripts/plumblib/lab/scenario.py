@@ -28,6 +28,7 @@ class Scenario:
     boot: str = "pvh"
     plumb: str = ""                  # guest command line
     must: list = field(default_factory=list)      # globs of tests that this is for: run, and not skipped
+    like: str = ""                   # another one, whose known and only are this one's too
     known: dict = field(default_factory=dict)     # test (glob) that fails for the platform's fault -> evidence
     only: dict = field(default_factory=dict)      # known test (glob) -> what each of its failed checks must be about
     host_ends: str = ""              # what the host's console says where this takes it down: the outer QEMU's fault
@@ -52,7 +53,11 @@ def load(name: str) -> Scenario:
     path = FOLDER / f"{name}.toml"
     if "/" in name or not path.is_file():
         raise UsageError(f"no scenario {name!r}; there are: {' '.join(names())}")
-    return parse(name, path.read_text())
+    one = parse(name, path.read_text())
+    if one.like:
+        other = load(one.like)
+        one.known, one.only = {**other.known, **one.known}, {**other.only, **one.only}
+    return one
 
 
 def parse(name: str, text: str) -> Scenario:
