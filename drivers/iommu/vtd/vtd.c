@@ -659,6 +659,7 @@ const struct iommu_ops vtd_ops = {
 	.irq_map = vtd_irq_map,
 	.irq_update = vtd_irq_update,
 	.irq_write = vtd_irq_write,
+	.irq_sync = vtd_irq_sync,
 	.irq_reserved = vtd_irq_reserved,
 	.irq_unmap = vtd_irq_unmap,
 	.irq_message = vtd_irq_message,
