@@ -743,7 +743,7 @@ static void test_remapping(void)
 		CHECK_EQ(amdvi_ops.ir_enable(&iommu, eim), 0);
 		CHECK_EQ(!!(*reg(CONTROL) & CONTROL_XTEN), eim);
 		asked = 0;
-		index = amdvi_ops.irq_map(&iommu, rid, &route, &m);
+		index = amdvi_ops.irq_map(&iommu, rid, &route, 1, &m);
 		CHECK(index >= 0 && list[asked - 1].op == INVALIDATE_INTERRUPT_TABLE && (list[asked - 1].lo & CMD_DEVICEID) == rid.v);
 		CHECK_EQ(dte(rid.v)[2] & ~DTE2_INTROOT, DTE2_IV | FIELD_PREP(DTE2_INTTABLEN, 8ull) | FIELD_PREP(DTE2_INTCTL, INTCTL_REMAP));
 		table = dte(rid.v)[2] & DTE2_INTROOT;
