@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/iommu.c drivers/iommu/scope.c drivers/pci/alias.c kernel/acpi/dmar.c kernel/acpi/table.c kernel/lib/crc.c
+// link: drivers/iommu/entries.c drivers/iommu/iommu.c drivers/iommu/scope.c drivers/pci/alias.c kernel/acpi/dmar.c kernel/acpi/table.c kernel/lib/crc.c
 #include "drivers/iommu/amdvi/amdvi.h"
 #include "drivers/iommu/virtio/viommu.h"
 #include "drivers/iommu/vtd/vtd.h"
