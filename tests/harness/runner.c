@@ -108,11 +108,15 @@ void test_error(struct t *t, const char *fmt, ...) { LEAVE(OUT_ERROR, "error"); 
 void test_timeout(struct t *t, const char *fmt, ...) { LEAVE(OUT_TIMEOUT, "timeout"); }
 void test_stop(struct t *t) { context_restore(t->ctx, 1); }
 
+static unsigned budget_ms(const struct test *x)
+{
+	return x->budget_ms ? x->budget_ms : kvm_emulates() ? 2 * BUDGET_MS : BUDGET_MS;
+}
+
 static void budget_check(struct t *t)
 {
 	if (deadline_limit_passed())
-		test_timeout(t, "the test's time is up (%u s)",
-			     (t->test->budget_ms ? t->test->budget_ms : BUDGET_MS) / 1000);
+		test_timeout(t, "the test's time is up (%u s)", budget_ms(t->test) / 1000);
 }
 
 /* An exception nobody expected, on the boot CPU: the test is over, the suite goes on. */
@@ -184,7 +188,7 @@ static void body(struct t *t)
 	}
 	if (!needs(x, NEED_IOMMU_TRANSLATION) || x->flags & TEST_UNITS_OFF)
 		units_off();
-	deadline_set_limit(deadline_in(MS(x->budget_ms ? x->budget_ms : BUDGET_MS) + MS(200) * cpu_count()));
+	deadline_set_limit(deadline_in(MS(budget_ms(x)) + MS(200) * cpu_count()));
 	if (context_save(t->ctx) == 0) {
 		x->fn(t);
 		if (!t->checks && !t->failures)

@@ -46,7 +46,7 @@ struct test {
 	test_fn fn;
 	uint8_t need[6];
 	unsigned line, flags;
-	unsigned budget_ms;              /* 0: the default, 10 s, more with many CPUs */
+	unsigned budget_ms;              /* 0: the default, 10 s, more with many CPUs and where kvm_emulates() */
 };
 
 _Static_assert(sizeof(struct test) == 64, "linker.ld checks the table in steps of this");

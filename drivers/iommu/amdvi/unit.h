@@ -5,7 +5,7 @@
 #include "drivers/iommu/amdvi/decode.h"
 #include "drivers/iommu/amdvi/regs.h"
 #include "drivers/iommu/iommu.h"
-#include "drivers/iommu/pgtable/amd_v1.h"
+#include "drivers/iommu/pgtable/pgtable.h"
 #include "kernel/acpi/acpi.h"
 #include "kernel/mm/mm.h"
 
@@ -58,7 +58,7 @@ struct amdvi {
 	struct amdvi_irt irt[AMDVI_DEVICES];
 };
 
-struct amdvi_domain { struct amd_v1 v1; uint32_t unity; }; /* unity: bit n: IVMD n is mapped */
+struct amdvi_domain { struct pgt v1; uint32_t unity; }; /* unity: bit n: IVMD n is mapped */
 
 static inline struct amdvi *amdvi_of(const struct iommu *iommu) { return iommu->priv; }
 static inline uint64_t amdvi_r64(const struct amdvi *v, unsigned reg) { return mmio_r64(v->regs + reg); }
