@@ -186,7 +186,7 @@ static void body(struct t *t)
 		strlcpy(t->reason, missing, sizeof(t->reason));
 		return;
 	}
-	if (!needs(x, NEED_IOMMU_TRANSLATION))
+	if (!needs(x, NEED_IOMMU_TRANSLATION) || x->flags & TEST_UNITS_OFF)
 		units_off();
 	deadline_set_limit(deadline_in(MS(budget_ms(x)) + MS(200) * cpu_count()));
 	if (context_save(t->ctx) == 0) {

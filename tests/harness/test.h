@@ -36,7 +36,10 @@ struct test;
 struct t;
 typedef void (*test_fn)(struct t *);
 
-enum test_flags { TEST_ON_DEMAND = 1 }; /* runs only when only= names its suite */
+enum test_flags {
+	TEST_ON_DEMAND = 1,      /* runs only when only= names its suite */
+	TEST_UNITS_OFF = 2,      /* finds no unit translating, although it needs one (units_off()) */
+};
 
 struct test {
 	const char *suite, *name, *claim, *file;
