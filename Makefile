@@ -22,9 +22,11 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-protot
 CFLAGS := -std=gnu11 -Os -g -I. -I$(BUILD)/include $(WARN) -ffreestanding -fno-pic -fno-stack-protector \
 	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fcf-protection=none -MMD -MP \
+	-ffunction-sections -fdata-sections -fno-jump-tables \
+	$(if $(findstring clang,$(CC)),-mstack-alignment=8,-mpreferred-stack-boundary=3 -fno-guess-branch-probability) \
 	$(if $(SAN),-fsanitize=undefined -fno-sanitize=alignment) $(if $(SABOTAGE),-DPLUMB_SABOTAGE)
-LDFLAGS := -nostdlib -static -no-pie --no-dynamic-linker -z max-page-size=4096 --build-id=none -T linker.ld \
-	--fatal-warnings --no-warn-rwx-segments --no-warn-execstack
+LDFLAGS := -nostdlib -static -no-pie --no-dynamic-linker -z max-page-size=64 --build-id=none -T linker.ld \
+	--gc-sections --fatal-warnings --no-warn-rwx-segments --no-warn-execstack
 
 GUEST_TESTS := harness boot apic ioapic pci msi ir iommu dma perf vgpu mdev selftest
 SRC := $(sort $(wildcard kernel/*.c kernel/*/*.c boot/handoff.c drivers/*/*.c drivers/*/*/*.c) \
@@ -32,7 +34,7 @@ SRC := $(sort $(wildcard kernel/*.c kernel/*/*.c boot/handoff.c drivers/*/*.c dr
 ASM := boot/entry.asm kernel/cpu/vectors.asm kernel/cpu/trampoline.asm
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(ASM:%.asm=$(BUILD)/obj/%.o)
 
-.PHONY: all kernel iso images run-qemu test bench lab clean help setup host-units host-fuzzers FORCE
+.PHONY: all kernel iso images run-qemu test bench lab second-opinion clean help setup host-units host-fuzzers FORCE
 all: setup
 	$(Q)$(MAKE) --no-print-directory images
 
@@ -41,6 +43,7 @@ help:
 	@echo "make run-qemu   boot it: MACHINE= BOOT=uefi|pvh|bios SMP= MEM= ACCEL=kvm|tcg PLUMB='only=apic.*' …"
 	@echo "make lab        a KVM + VFIO + IOMMU host inside QEMU, plumb as its guest: LAB=GLOB"
 	@echo "make test       everything that CI runs"
+	@echo "make second-opinion  apic.* and ioapic.* in Bochs"
 	@echo "make bench      plumb beside a stock Debian Linux on the same devices, as ratios"
 	@echo "scripts/plumb -h  the same and more, by hand"
 
@@ -61,7 +64,7 @@ $(BUILD)/kernel.debug.elf: $(OBJ) linker.ld
 	$(Q)$(LD) $(LDFLAGS) -o $@ $(OBJ)
 
 # What is timed beside other people's drivers is compiled as they are; all else is small.
-$(BUILD)/obj/drivers/iommu/%.o: CFLAGS += -O2
+$(BUILD)/obj/drivers/iommu/pgtable/%.o $(BUILD)/obj/drivers/iommu/vtd/%.o: CFLAGS += -O2 -falign-functions=1 -falign-loops=1
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -76,7 +79,7 @@ $(BUILD)/obj/%.o: %.asm
 # Everything is rebuilt when the compiler or its flags change, the version file when the commit does.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' > $@
+	@echo '$(CC) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(LDFLAGS)' > $@
 
 $(BUILD)/obj/tests/harness/runner.o: $(BUILD)/include/kernel/version.h
 $(BUILD)/include/kernel/version.h: FORCE
@@ -107,6 +110,12 @@ lab:
 	$(Q)scripts/plumb setup --for lab
 	$(Q)$(MAKE) --no-print-directory images models
 	$(Q)scripts/plumb lab $(if $(LAB),-k '$(LAB)')
+
+# apic.* and ioapic.* in Bochs: docs/second-opinion.md
+second-opinion:
+	$(Q)scripts/plumb setup --for opinion
+	$(Q)$(MAKE) --no-print-directory images
+	$(Q)$(PYTHON) tests/host/bochs/run.py
 
 clean:
 	rm -rf $(BUILD)/plumb.raw $(BUILD)/plumb.qcow2 $(BUILD)/obj $(BUILD)/efi $(BUILD)/iso $(BUILD)/models $(BUILD)/include $(BUILD)/host $(BUILD)/flags $(BUILD)/*.elf $(BUILD)/*.efi $(BUILD)/*.iso

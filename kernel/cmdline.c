@@ -8,7 +8,7 @@
 #include "kernel/lib/string.h"
 
 enum key { KEY_ONLY, KEY_SKIP, KEY_REQUIRE, KEY_LIST, KEY_DUMP, KEY_TIMING, KEY_DEVICE, KEY_ALLOW, KEY_ITERATIONS, KEY_SEED,
-	   KEY_EXIT, KEY_REPEAT, KEY_SABOTAGE, KEY_COUNT };
+	   KEY_EXIT, KEY_REPEAT, KEY_VFS, KEY_SABOTAGE, KEY_COUNT };
 
 /* Names, and what a value must be; NULL: the word stands alone. */
 static const struct { const char *name, *wants; } keys[KEY_COUNT] = {
@@ -24,6 +24,7 @@ static const struct { const char *name, *wants; } keys[KEY_COUNT] = {
 	[KEY_SEED] = {"seed", "a number"},
 	[KEY_EXIT] = {"exit", "debug, poweroff, reset or halt"},
 	[KEY_REPEAT] = {"repeat", "a number of seconds"},
+	[KEY_VFS] = {"vfs", "a number of virtual functions"},
 	[KEY_SABOTAGE] = {"sabotage", "a fault that this image can make (make kernel SABOTAGE=1)"},
 };
 
@@ -208,6 +209,8 @@ static int take_value(struct cmdline *cl, enum key key, bool first, const char *
 		return take_exit(value, len, &cl->exit);
 	case KEY_REPEAT:
 		return take_number(value, len, 0, REPEAT_MAX, &cl->repeat);
+	case KEY_VFS:
+		return take_number(value, len, 0, 256, &cl->vfs);
 	case KEY_SABOTAGE:
 		return sabotage_select(value, len);
 	case KEY_COUNT:
@@ -328,6 +331,8 @@ int cmdline_text(const struct cmdline *cl, char *buf, size_t size)
 		put(buf, size, &used, "%sexit=%s", used ? " " : "", exit_names[cl->exit]);
 	if (cl->repeat)
 		put(buf, size, &used, "%srepeat=%llu", used ? " " : "", (unsigned long long)cl->repeat);
+	if (cl->vfs)
+		put(buf, size, &used, "%svfs=%llu", used ? " " : "", (unsigned long long)cl->vfs);
 	if (sabotage_name()[0])
 		put(buf, size, &used, "%ssabotage=%s", used ? " " : "", sabotage_name());
 	return (int)used;

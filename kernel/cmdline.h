@@ -35,6 +35,7 @@ struct cmdline {
 	uint64_t iterations;             /* 0: not given */
 	uint64_t seed;
 	uint64_t repeat;                 /* seconds between verdicts of a machine left running; 0: 10 */
+	uint64_t vfs;                    /* virtual functions to switch on, of every function that has some */
 	enum exit_how exit;
 	char error[192];                 /* "" or the first thing wrong: "unknown word 'onyl=apic.*' (…)" */
 	char store[CMDLINE_STORE_MAX];   /* where the globs live */

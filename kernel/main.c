@@ -14,6 +14,16 @@
 #include "kernel/power.h"
 #include "kernel/time/time.h"
 
+/* vfs=N: virtual functions that all tests see, of the functions that we drive. */
+static void vfs_on(void)
+{
+	const char *why;
+
+	FOR_EACH_PCI(d)
+		if (cmdline.vfs && d->driver && !d->physfn)
+			(void)exercisers_vfs_on(d, (unsigned)cmdline.vfs, &why);
+}
+
 void main_run(void)
 {
 	cmdline_load(&boot_info);
@@ -26,10 +36,12 @@ void main_run(void)
 	ioapic_init();
 	pci_cfg_init();
 	pci_scan();
+	pci_links_to_ioapic();
 	pci_assign_resources();
 	iommu_init();
 	apic_decide_policy();
 	exercisers_init();
+	vfs_on();
 	if (cmdline.repeat)
 		again_seconds = (unsigned)cmdline.repeat;
 	machine_end(run_all(), cmdline.exit, log_verdict_again);

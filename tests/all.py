@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Everything that `make test` and CI run; the last line is `N passed, N failed, N skipped`.
 
-Each check is one command with a deadline: 0 passes, 77 skips (its last line says why), all else fails.
+Each check is one command with a deadline: 0 passes, 77 skips (its last line says why), all else fails. What a failed one
+said is kept in build/failed/NAME.txt, beside the report of its boot where there is one.
     tests/all.py [-k GLOB] [-v]     only the checks whose names match; -v shows all output
 """
 import argparse
@@ -12,6 +13,8 @@ import glob
 import os
 import pathlib
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +24,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = os.environ.get("BUILD") or "build"
 PLUMB = "scripts/plumb"
 SKIP = 77
+FAILED = pathlib.Path(BUILD) / "failed"
+SLOWEST = 10
+# What is known to take long goes first, so that the end is not one check on one of two cores.
+LONG = ("machine.*-wide.*", "matrix", "machine.*.uefi", "machine.*.ubsan", "pytest.lab.*", "pytest.report.*", "pytest.*",
+        "machine.*.17cpus", "machine.q35-*", "lint.cppcheck", "machine.*")
 # Lines of a report that say nothing of a failure; the log has them.
 NOISE = re.compile(r"(ok|# (env|metric|run|took|note|hist)) ")
 # The page of this machine check is CI's sample: build/sample/report.html.
@@ -35,13 +43,26 @@ class Check:
         self.name, self.argv, self.expect, self.seconds, self.says = name, argv, expect, seconds, says
         self.env = {k: str(v) for k, v in env.items()}
 
+    @property
+    def log(self):
+        """The serial log of its boot, or ''."""
+        return self.argv[self.argv.index("--log") + 1] if "--log" in self.argv else ""
+
+    @property
+    def again(self):
+        """What does the same by hand."""
+        return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in self.env.items()), shlex.join(map(str, self.argv))])
+
     def run(self):
         """(outcome, seconds, output)"""
         env = {k: v for k, v in os.environ.items() if k not in
                ("MACHINE", "BOOT", "SMP", "MEM", "QEMU_ARGS", "PLUMB", "LOG", "ACCEL", "MAKEFLAGS", "MAKELEVEL")}
         start = time.monotonic()
-        proc = subprocess.Popen(self.argv, cwd=ROOT, env={**env, **self.env}, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            proc = subprocess.Popen(self.argv, cwd=ROOT, env={**env, **self.env}, stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as e:  # not built
+            return "FAIL", 0.0, f"{e}\n"
         try:
             out, _ = proc.communicate(timeout=self.seconds)
         except subprocess.TimeoutExpired:
@@ -129,7 +150,7 @@ def machines():
     yield run("machine.q35-vtd.storm", "q35-vtd", "pvh", "--plumb", "only=apic.ipi_storm iterations=25000")
     yield run("machine.q35-vtd.timing", "q35-vtd", "pvh", "--plumb", "timing require=perf.exits,dma.map_cost", "--no-steady")
     # What QEMU mended or broke since: AMD-Vi above all.
-    for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics"):
+    for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics", "q35-vtd-sriov"):
         yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")
     # INTx by the firmware's own tables, not by trying: links with a fixed pin, and links set by a register.
     yield run("machine.q35-vtd.prt", "q35-vtd", "pvh", "--plumb", "only=ioapic.intx", says="link GSIE")
@@ -145,14 +166,18 @@ def machines():
     yield run("machine.q35-virtio-iommu.noviot", "q35-virtio-iommu", "pvh", "--plumb", "only=iommu.tables",
               "--qemu-args", "-machine acpi=off", expect=1, says="PLB081")
     yield Check("matrix", "tests/matrix.py", "--check", seconds=900)
-    yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
-    yield Check("knobs.vgpu", "tests/vgpu/knobs.py", seconds=900)
-    yield Check("knobs.mdev", "tests/vgpu/knobs.py", "tests/mdev/knobs.toml", seconds=300)
     yield Check("vgpu.fixture", "tests/vgpu/fixture.py")
     yield run("selftest.all", "selftest", "pvh", "--expect", seconds=180)
     for name, status in SELFTESTS.items():
         yield run(f"selftest.{name}", "selftest", "pvh", "--plumb", f"only=selftest.{name}", "--no-resume",
                   expect=status)
+
+
+def tables():
+    """Many short boots each, two at a time by themselves."""
+    yield Check("sabotage", "tests/host/sabotage/run.py", seconds=900)
+    yield Check("knobs.vgpu", "tests/vgpu/knobs.py", seconds=900)
+    yield Check("knobs.mdev", "tests/vgpu/knobs.py", "tests/mdev/knobs.toml", seconds=300)
 
 
 def samples():
@@ -195,10 +220,20 @@ def main():
     args = parser.parse_args()
     os.chdir(ROOT)
     counts = {"ok": 0, "FAIL": 0, "skip": 0}
-    failed = []
+    failed, times = [], []
+
+    def keep(check, text):
+        """All that it said, and the log of its boot, where the next run of it does not reach."""
+        FAILED.mkdir(parents=True, exist_ok=True)
+        (FAILED / f"{check.name}.txt").write_text(f"$ {check.again}\n{text}")
+        for end in ("", ".qemu"):
+            if check.log and os.path.isfile(check.log + end):
+                shutil.copy(check.log + end, FAILED / f"{check.name}.log{end}")
+        print(f"     | kept: {FAILED}/{check.name}.*    again: tests/all.py -vk '{check.name}'", flush=True)
 
     def take(check, outcome, took, text):
         counts[outcome] += 1
+        times.append((took, check.name))
         print(f"{outcome:4} {check.name:34} {took:6.1f} s", flush=True)
         if outcome == "skip":
             print("     " + (text.strip().splitlines() or ["?"])[-1])
@@ -207,24 +242,33 @@ def main():
             print("\n".join("     | " + line for line in lines[-60:]), flush=True)
         if outcome == "FAIL":
             failed.append(check.name)
+            keep(check, text)
 
     def batch(checks, width):
         checks = [c for c in checks if fnmatch.fnmatch(c.name, args.k)]
         width = min(width, os.cpu_count() or 1)
         with concurrent.futures.ThreadPoolExecutor(width) as pool:
-            for check, result in zip(checks, pool.map(Check.run, checks)):
-                take(check, *result)
+            jobs = {pool.submit(c.run): c for c in checks}
+            for job in concurrent.futures.as_completed(jobs):
+                take(jobs[job], *job.result())
+
+    def longest_first(checks):
+        def place(check):
+            return next((i for i, glob_ in enumerate(LONG) if fnmatch.fnmatch(check.name, glob_)), len(LONG))
+        return sorted(checks, key=place)
 
     start = time.monotonic()
+    shutil.rmtree(FAILED, ignore_errors=True)
     batch(builds(), 1)
-    batch(list(host()) + list(lint()), 2)
-    batch(machines(), 2)
+    batch(tables(), 1)
+    batch(longest_first([*host(), *lint(), *machines()]), 2)
     batch(samples(), 1)
     if args.k == "*" or args.k.startswith("kvm"):
         batch(kvm(), 1)
     batch(lab(), 1)
+    print("slowest: " + ", ".join(f"{name} {took:.0f} s" for took, name in sorted(times, reverse=True)[:SLOWEST]))
     for name in failed:
-        print("FAIL", name)
+        print(f"FAIL {name}    {FAILED}/{name}.txt")
     print(f"{time.monotonic() - start:.0f} s")
     print(f"{counts['ok']} passed, {counts['FAIL']} failed, {counts['skip']} skipped")
     return 1 if counts["FAIL"] or not counts["ok"] else 0

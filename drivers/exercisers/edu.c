@@ -217,6 +217,11 @@ static int edu_dma_poll(struct exerciser *ex, struct dma_status *status)
 	return 0;
 }
 
+static bool edu_answers(struct exerciser *ex)
+{
+	return (edu_r32(ex->priv, EDU_ID) & EDU_ID_MASK) == EDU_ID_VALUE;
+}
+
 const struct exerciser_ops edu_ops = {
 	.name = "edu",
 	.match = (const struct pci_match[]){{.vendor = 0x1234, .device = 0x11e8}, {.vendor = 0}},
@@ -231,4 +236,5 @@ const struct exerciser_ops edu_ops = {
 	.irq_pending = edu_irq_pending,
 	.dma_start = edu_dma_start,
 	.dma_poll = edu_dma_poll,
+	.answers = edu_answers,
 };

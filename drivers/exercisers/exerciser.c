@@ -11,7 +11,7 @@ unsigned exerciser_count;
 
 static const struct exerciser_ops *const known[] = {
 	&edu_ops, &ivshmem_ops, &nvme_ops, &virtio_blk_ops, &iommu_testdev_ops, &nvidia_ops, &mtty_ops,
-	&igb_ops, &igbvf_ops, &e1000e_ops, &virtio_ops, &xhci_ops,
+	&igb_ops, &igbvf_ops, &e1000e_ops, &virtio_ops, &xhci_ops, &doorbell_ops,
 };
 
 /* A device that failed to start so often in a row is left alone from then on. */
@@ -75,6 +75,39 @@ void exercisers_init(void)
 	}
 }
 
+int exercisers_vfs_on(struct pci_dev *pf, unsigned vfs, const char **why)
+{
+	const int n = pci_sriov_enable(pf, vfs, why);
+
+	FOR_EACH_PCI(d) {
+		const struct exerciser_ops *ops = d->physfn == pf ? ops_for(d) : NULL;
+
+		if (!ops || exerciser_count == EXERCISER_MAX)
+			continue;
+		open_one(d, ops);
+		ops->quiesce(d->driver);
+	}
+	return n;
+}
+
+void exercisers_vfs_off(struct pci_dev *pf)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < exerciser_count; i++) {
+		struct exerciser *ex = &exercisers[i];
+
+		if (ex->dev->physfn == pf) {
+			ex->ops->close(ex);
+			continue;
+		}
+		exercisers[kept] = *ex;
+		ex->dev->driver = &exercisers[kept++];
+	}
+	exerciser_count = kept;
+	pci_sriov_disable(pf);
+}
+
 int exerciser_start(struct exerciser *ex)
 {
 	int r;
@@ -105,6 +138,11 @@ int exerciser_use_msix(struct exerciser *ex, bool msix)
 	ex->irq_is_msix = msix;
 	ex->irq_count = ex->irq_counts[msix];
 	return 0;
+}
+
+bool exerciser_answers(struct exerciser *ex)
+{
+	return pci_r16(ex->dev->rid, 0) != 0xffff && (ex->broken || !ex->ops->answers || ex->ops->answers(ex));
 }
 
 int exerciser_dma(struct exerciser *ex, const struct dma_req *req, uint64_t ns)

@@ -69,9 +69,11 @@ struct exerciser_ops {
 	int (*irq_pending)(struct exerciser *, unsigned index);
 	int (*dma_start)(struct exerciser *, const struct dma_req *); /* -EAGAIN: queue full, -EINVAL */
 	int (*dma_poll)(struct exerciser *, struct dma_status *);     /* -EAGAIN: nothing done yet */
+	/* May be missing. Is a register that never changes what it is? Asked in any state. */
+	bool (*answers)(struct exerciser *);
 };
 
-#define EXERCISER_MAX     16
+#define EXERCISER_MAX     24
 #define EXERCISER_OWN_MAX 16
 struct exerciser {
 	const struct exerciser_ops *ops;
@@ -113,6 +115,12 @@ static inline uint8_t exerciser_byte(const struct exerciser *ex, size_t at)
 extern struct exerciser exercisers[EXERCISER_MAX];
 extern unsigned exerciser_count;
 void exercisers_init(void);              /* matches, opens, quiesces every known device */
+/*
+ * Switches on so many virtual functions of a device that it drives, and opens those that are known; off: closes them
+ * first. How many there are, or -errno as pci_sriov_enable().
+ */
+int exercisers_vfs_on(struct pci_dev *, unsigned vfs, const char **why);
+void exercisers_vfs_off(struct pci_dev *);
 /* Makes it ready; nothing where it is. -ENODEV when broken, else as recover(). */
 int exerciser_start(struct exerciser *);
 /*
@@ -120,11 +128,13 @@ int exerciser_start(struct exerciser *);
  * driver knows only one.
  */
 int exerciser_use_msix(struct exerciser *, bool msix);
+/* Configuration space, and where its driver knows how its registers: does the device still answer? */
+bool exerciser_answers(struct exerciser *);
 /*
  * Synchronous transfer with a deadline: 0, -EIO as the device told, -ETIMEDOUT (it was then reset, so
  * that nothing moves later). Only with no other transfer under way.
  */
 int exerciser_dma(struct exerciser *, const struct dma_req *, uint64_t ns);
 extern const struct exerciser_ops edu_ops, ivshmem_ops, nvme_ops, virtio_blk_ops;
-extern const struct exerciser_ops iommu_testdev_ops;
+extern const struct exerciser_ops iommu_testdev_ops, doorbell_ops;
 extern const struct exerciser_ops nvidia_ops, mtty_ops, igb_ops, igbvf_ops, e1000e_ops, virtio_ops, xhci_ops;

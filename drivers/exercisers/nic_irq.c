@@ -28,9 +28,9 @@ void nic_silence(struct exerciser *ex)
 	ex->ready = false;
 }
 
-int nic_open(struct exerciser *ex)
+int nic_open_sized(struct exerciser *ex, size_t size)
 {
-	struct nic *n = kzalloc(sizeof(*n));
+	struct nic *n = kzalloc(size);
 
 	ex->priv = n;
 	if (!n)

@@ -21,7 +21,8 @@ static inline uint32_t nic_r(const struct nic *n, unsigned reg) { return mmio_r3
 /* By which way the function would signal now. */
 enum nic_way nic_way(struct exerciser *);
 /* MSI, MSI-X and the pin as the function has them; its BAR 0. -ENXIO, -ENOMEM. */
-int nic_open(struct exerciser *);
+int nic_open_sized(struct exerciser *, size_t); /* of ex->priv, which begins with a struct nic */
+static inline int nic_open(struct exerciser *ex) { return nic_open_sized(ex, sizeof(struct nic)); }
 /* How many interrupts it can raise by each way; entries: that its causes can be routed to. */
 void nic_counts(struct exerciser *, unsigned entries);
 void nic_close(struct exerciser *);

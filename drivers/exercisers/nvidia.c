@@ -128,7 +128,10 @@ uint32_t nvidia_boot_0(struct nvidia *g)
 	return nv_r32(g, NV_PMC_BOOT_0);
 }
 
-/* TIME_1 before and after TIME_0: the same, or the low word has just wrapped. */
+/*
+ * TIME_1 before and after TIME_0: the same, or the low word has just wrapped. The clock itself passes a PRI error's
+ * value for 65 us of every 4.3 s: an error is what is still there when it is read again. False: out->ns is what was read.
+ */
 bool nvidia_ptimer(struct nvidia *g, struct nvidia_time *out)
 {
 	uint32_t high, low, again;
@@ -139,10 +142,11 @@ bool nvidia_ptimer(struct nvidia *g, struct nvidia_time *out)
 		low = nv_r32(g, g->clock.low);
 		out->tsc_after = tsc_read();
 		again = nv_r32(g, g->clock.high);
+		out->ns = (uint64_t)high << 32 | low;
 		if (g->died || high == ~0u || low == ~0u)
 			return false;
 		if (nvidia_pri_error(high) || nvidia_pri_error(low))
-			return false;
+			continue;
 		out->ns = (uint64_t)(high & NV_PTIMER_TIME_1_NSEC) << 32 | (low & NV_PTIMER_TIME_0_NSEC);
 		if (SABOTAGE(vgpu_clock_units))
 			out->ns >>= 5;

@@ -592,6 +592,14 @@ static int nvme_dma_poll(struct exerciser *ex, struct dma_status *status)
 	return 0;
 }
 
+static bool nvme_answers(struct exerciser *ex)
+{
+	const struct nvme *n = ex->priv;
+	const uint32_t version = mmio_r32(n->regs + NVME_VS);
+
+	return version != 0 && version != ~0u;
+}
+
 const struct exerciser_ops nvme_ops = {
 	.name = "nvme",
 	.match = (const struct pci_match[]){
@@ -609,4 +617,5 @@ const struct exerciser_ops nvme_ops = {
 	.irq_pending = nvme_irq_pending,
 	.dma_start = nvme_dma_start,
 	.dma_poll = nvme_dma_poll,
+	.answers = nvme_answers,
 };

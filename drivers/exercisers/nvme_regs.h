@@ -16,6 +16,7 @@
 #define NVME_CC_EN        BIT(0)
 #define NVME_CC_IOSQES    GENMASK(19, 16)    /* log2 */
 #define NVME_CC_IOCQES    GENMASK(23, 20)
+#define NVME_VS           0x08          /* version: never 0 */
 #define NVME_CSTS         0x1c
 #define NVME_CSTS_RDY     BIT(0)
 #define NVME_CSTS_CFS     BIT(1)

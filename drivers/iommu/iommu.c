@@ -117,7 +117,28 @@ int iommu_unmap_sync(struct iommu_domain *d, iova_t at, size_t size)
 
 int iommu_fault_wait(struct iommu *iommu, struct iommu_fault *fault, uint64_t ns)
 {
-	return WAIT_FOR(iommu->ops->fault_pop(iommu, fault) == 0, ns) ? 0 : -ETIMEDOUT;
+	/* One that has left out so many in a row is not waited for so long again. */
+	const bool mute = iommu->unrecorded >= 4;
+
+	if (WAIT_FOR(iommu->ops->fault_pop(iommu, fault) == 0, mute ? MIN(ns, MS(5)) : ns)) {
+		iommu->unrecorded = 0;
+		return 0;
+	}
+	iommu->unrecorded += ns >= MS(100);
+	return -ETIMEDOUT;
+}
+
+int iommu_free_entries(const uint64_t *used, unsigned count, unsigned n)
+{
+	for (unsigned first = n > 1 && SABOTAGE(ir_block_misaligned); first + n <= count; first += n) {
+		unsigned i = first;
+
+		while (i < first + n && !(used[i / 64] & BIT64(i % 64)))
+			i++;
+		if (i == first + n)
+			return (int)first;
+	}
+	return -ENOSPC;
 }
 
 const char *iommu_reason_name(enum iommu_reason reason)

@@ -117,8 +117,12 @@ struct iommu_ops {
 	/* Interrupts. ir_enable with eim only where caps.eim. */
 	int (*ir_enable)(struct iommu *, bool eim);
 	void (*ir_disable)(struct iommu *);
-	/* Allocates an entry for rid, fills it and composes the message that reaches it. Index or -errno. */
-	int (*irq_map)(struct iommu *, pci_rid_t, const struct irq_route *, struct msi_msg *);
+	/*
+	 * Allocates n entries in a row for rid (a power of two; the first a multiple of it), fills each by its
+	 * route and composes the message that reaches them: its sender puts the message's number into the data's
+	 * low bits. The first's index or -errno.
+	 */
+	int (*irq_map)(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
 	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
 	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
@@ -161,6 +165,7 @@ struct iommu {
 	struct iommu_desc desc;
 	struct iommu_caps caps;
 	bool translating, remapping, remapping_eim;
+	unsigned unrecorded;             /* faults in a row that were waited for in vain */
 	const char *broken;              /* it stopped answering: why; not used any more */
 	bool unused;                     /* broken says why nobody asked it anything: a lack, no fault of its */
 	volatile uint8_t *regs;
@@ -191,3 +196,5 @@ bool dmar_ats_allowed(const struct dmar *, const struct pci_dev *);
 int iommu_map(struct iommu_domain *, iova_t, gpa_t, size_t, uint32_t prot);
 int iommu_unmap_sync(struct iommu_domain *, iova_t, size_t);
 int iommu_fault_wait(struct iommu *, struct iommu_fault *, uint64_t ns); /* -ETIMEDOUT */
+/* n free entries in a row of count, the first a multiple of n: where a bit of used is clear. Or -ENOSPC. */
+int iommu_free_entries(const uint64_t *used, unsigned count, unsigned n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "drivers/pci/pci.h"
+#include "kernel/lib/sabotage.h"
 
 /*
  * Conventional PCI has no requester ID on its wires: a bridge to it puts its own in. A PCIe-to-PCI
@@ -10,7 +11,7 @@
  */
 pci_rid_t pci_requester_id(const struct pci_dev *d)
 {
-	pci_rid_t id = d->rid;
+	pci_rid_t id = SABOTAGE(vf_as_pf) && d->physfn ? d->physfn->rid : d->rid;
 
 	for (const struct pci_dev *up = d->parent; up; up = up->parent) {
 		if (up->port == PCI_PORT_TO_PCI)

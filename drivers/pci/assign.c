@@ -53,8 +53,10 @@ static bool meets_any(const struct pci_dev *d, bool io, uint64_t *base, uint64_t
 	uint64_t from, to;
 
 	FOR_EACH_PCI(o) {
-		for (unsigned i = 0; i <= PCI_BAR_COUNT; i++) {
-			const struct pci_bar *b = i < PCI_BAR_COUNT ? &o->bar[i] : &o->rom;
+		for (unsigned i = 0; i <= 2 * PCI_BAR_COUNT; i++) {
+			const struct pci_bar *b = i < PCI_BAR_COUNT	? &o->bar[i]
+						  : i < 2 * PCI_BAR_COUNT ? &o->vf_bar[i - PCI_BAR_COUNT]
+									  : &o->rom;
 
 			if (b->assigned && b->io == io &&
 			    meets(base, size, align, b->base, b->base + b->size - 1))
@@ -137,6 +139,11 @@ bool pci_bar_place(const struct pci_dev *d, unsigned bar, bool high, uint64_t *b
 		return false;
 	return high ? find_high(d, b->size, base)
 		    : find_place(d, forwarded(d, kind_of(b)), b->io, b->size, b->size, base);
+}
+
+bool pci_range_place(const struct pci_dev *d, uint64_t size, uint64_t align, uint64_t *base)
+{
+	return find_place(d, forwarded(d, PCI_WINDOW_MEM), false, size, align, base);
 }
 
 static void write_bar(struct pci_dev *d, unsigned i, uint64_t base)

@@ -153,7 +153,8 @@ volatile void *pci_bar_map(struct pci_dev *d, unsigned bar)
 
 bool pci_decodes_memory(const struct pci_dev *d)
 {
-	return pci_r16(d->rid, PCI_COMMAND) & PCI_COMMAND_MEMORY;
+	/* A virtual function's is VF MSE, of the physical one. */
+	return d->physfn || pci_r16(d->rid, PCI_COMMAND) & PCI_COMMAND_MEMORY;
 }
 
 void pci_set_command(struct pci_dev *d, uint16_t set, uint16_t clear)

@@ -17,10 +17,28 @@
 #define PIRQ_DISABLED 0x80
 #define PIRQ_IRQ      0x0f
 
+enum { PIIX3, ICH9 };
 static const struct pci_match chipsets[] = {
-	{.vendor = 0x8086, .device = 0x7000, .class_code = 0, .class_mask = 0},
-	{.vendor = 0x8086, .device = 0x2918, .class_code = 0, .class_mask = 0},
+	[PIIX3] = {.vendor = 0x8086, .device = 0x7000, .class_code = 0, .class_mask = 0},
+	[ICH9] = {.vendor = 0x8086, .device = 0x2918, .class_code = 0, .class_mask = 0},
 };
+
+static unsigned pirq(unsigned letter)
+{
+	return letter < 4 ? PIRQ_A + letter : PIRQ_E + letter - 4;
+}
+
+/*
+ * An ICH has I/O APIC pins for its PIRQs, 16 to 23; the registers send them to the 8259s besides (13.1.18). An ACPI
+ * system ends that by _DIS of the links when it takes the I/O APICs. QEMU knows one way at a time for the INTx of a
+ * VFIO device: the 8259's until then (ich9_route_intx_pin_to_irq()). A PIIX has no other way: its registers stay.
+ */
+void pci_links_to_ioapic(void)
+{
+	FOR_EACH_PCI(d)
+		for (unsigned letter = 0; pci_matches(d, &chipsets[ICH9]) && letter < 8; letter++)
+			pci_w8(d->rid, pirq(letter), pci_r8(d->rid, pirq(letter)) | PIRQ_DISABLED);
+}
 
 /* The pin on the root bus: each bridge turns it by the device's number (PCI-to-PCI Bridge 1.2, 9.1). */
 static unsigned root_pin(const struct pci_dev **d)
@@ -39,8 +57,8 @@ static int by_register(const char *link, uint32_t *gsi)
 
 	FOR_EACH_PCI(d)
 		for (size_t i = 0; i < ARRAY_SIZE(chipsets); i++)
-			if (pci_matches(d, &chipsets[i]) && letter < (i ? 8u : 4u)) {
-				const uint8_t v = pci_r8(d->rid, letter < 4 ? PIRQ_A + letter : PIRQ_E + letter - 4);
+			if (pci_matches(d, &chipsets[i]) && letter < (i == ICH9 ? 8u : 4u)) {
+				const uint8_t v = pci_r8(d->rid, pirq(letter));
 
 				*gsi = v & PIRQ_IRQ;
 				return v & PIRQ_DISABLED || !*gsi ? -ENXIO : 0;

@@ -57,6 +57,10 @@ struct pci_dev {
 	uint8_t secondary, subordinate;
 	struct pci_dev *parent;          /* the bridge above; NULL on a root bus */
 	uint8_t root_bus;
+	/* SR-IOV (sriov.c) */
+	struct pci_dev *physfn;          /* of a virtual function: whose it is, and which one */
+	unsigned vf;
+	struct pci_bar vf_bar[PCI_BAR_COUNT]; /* of a physical one: all virtual ones' together */
 	struct pci_dev *next;            /* in ascending rid order */
 	struct pci_dev *group;           /* the first of its IOMMU group (groups.h) */
 	void *driver;                    /* whoever has claimed it */
@@ -114,6 +118,24 @@ void pci_set_command(struct pci_dev *, uint16_t set, uint16_t clear);
 enum pci_window { PCI_WINDOW_IO, PCI_WINDOW_MEM, PCI_WINDOW_PREF };
 bool pci_window(const struct pci_dev *, enum pci_window, uint64_t *base, uint64_t *limit);
 
+/* A place for so many bytes of memory space in what is forwarded to this function's bus. */
+bool pci_range_place(const struct pci_dev *, uint64_t size, uint64_t align, uint64_t *base);
+
+/* ---- SR-IOV (sriov.c) ---- */
+/* The capability of a function that has virtual ones; or 0. */
+unsigned pci_sriov_cap(const struct pci_dev *);
+/*
+ * Switches on so many virtual functions, or as many as there are and the bus numbers reach, and adds them to the list.
+ * How many; -ENOENT: it has none; -ENOSPC: one of their BARs cannot be placed, *why says so. Takes 100 ms.
+ */
+int pci_sriov_enable(struct pci_dev *, unsigned vfs, const char **why);
+/* Takes them off the list and switches them off; whoever drives them has left. */
+void pci_sriov_disable(struct pci_dev *);
+bool pci_has_vfs(const struct pci_dev *); /* on the list */
+pci_rid_t pci_sriov_rid(const struct pci_dev *, unsigned cap, unsigned n); /* NumVFs stands already */
+/* scan.c: reads its capabilities, puts it in its place of the list. */
+void pci_add(struct pci_dev *);
+
 /* ---- requester IDs ---- */
 /* The ID under which the IOMMU sees this function: its own, or that of the PCIe-to-PCI bridge above. */
 pci_rid_t pci_requester_id(const struct pci_dev *);
@@ -127,6 +149,8 @@ struct pci_intx {
 };
 /* Where the firmware says that this function's INTx arrives: _PRT, and PIRQ registers. -errno: *how says why not. */
 int pci_intx_route(const struct pci_dev *, struct pci_intx *);
+/* Takes INTx off the 8259s where the chipset has I/O APIC pins for it as well. Before any device is told to interrupt. */
+void pci_links_to_ioapic(void);
 
 /* ---- MSI and MSI-X (msi.c, msix.c) ---- */
 struct msi {

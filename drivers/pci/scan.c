@@ -63,18 +63,17 @@ static pci_rid_t rid_of(unsigned bus, unsigned devfn)
 	return (pci_rid_t){(uint32_t)seg.number << 16 | bus << 8 | devfn};
 }
 
-static void insert_sorted(struct pci_dev *d)
+/* after: one that it comes behind, or NULL; the scan mostly goes upwards. */
+static void insert_sorted(struct pci_dev *d, struct pci_dev *after)
 {
-	static struct pci_dev *last;     /* the scan mostly goes upwards */
 	struct pci_dev **at = &pci_devs;
 
-	if (pci_devs && last && last->rid.v < d->rid.v)
-		at = &last->next;
+	if (pci_devs && after && after->rid.v < d->rid.v)
+		at = &after->next;
 	while (*at && (*at)->rid.v < d->rid.v)
 		at = &(*at)->next;
 	d->next = *at;
 	*at = d;
-	last = d;
 }
 
 static void read_caps(struct pci_dev *d)
@@ -95,6 +94,12 @@ static void read_caps(struct pci_dev *d)
 		if (at && !*at)
 			*at = c.off;
 	}
+}
+
+void pci_add(struct pci_dev *d)
+{
+	read_caps(d);
+	insert_sorted(d, d->physfn);
 }
 
 static enum pci_port port_of(const struct pci_dev *d)
@@ -151,6 +156,7 @@ static void follow_bridge(struct pci_dev *d)
 /* False: there is none. */
 static bool scan_function(pci_rid_t rid, struct pci_dev *parent, unsigned root, bool *multi)
 {
+	static struct pci_dev *last;
 	const uint32_t id = pci_r32(rid, PCI_VENDOR_ID);
 	struct pci_dev *d;
 	uint32_t word;
@@ -186,7 +192,8 @@ static bool scan_function(pci_rid_t rid, struct pci_dev *parent, unsigned root, 
 	read_caps(d);
 	d->port = port_of(d);
 	pci_bars_read(d);
-	insert_sorted(d);
+	insert_sorted(d, last);
+	last = d;
 	if (d->is_bridge) {
 		word = pci_r32(rid, BRIDGE_BUSES);
 		d->secondary = (uint8_t)FIELD_GET(BRIDGE_SECONDARY, word);

@@ -29,6 +29,10 @@ static inline unsigned rid_fn(pci_rid_t r) { return r.v & 7; }
 static inline unsigned rid_devfn(pci_rid_t r) { return r.v & 0xff; }
 static inline unsigned rid_seg(pci_rid_t r) { return r.v >> 16; }
 
-/* printf of a function as lspci writes it: PRIRID, RIDARG(rid) */
-#define PRIRID      "%02x:%02x.%x"
-#define RIDARG(r)   rid_bus(r), rid_dev(r), rid_fn(r)
+/*
+ * printf of a function as lspci writes it: PRIRID, RIDARG(rid). A text by call and no numbers: some 250 places
+ * print one. Where they print is the boot CPU; the text is good until seven more were asked for.
+ */
+#define PRIRID      "%s"
+#define RIDARG(r)   rid_text(r)
+const char *rid_text(pci_rid_t); /* kernel/lib/fmt.c */

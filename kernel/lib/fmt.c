@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "kernel/lib/addr.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/string.h"
 
@@ -241,4 +242,22 @@ int fmt_glob(const char *pattern, const char *text)
 	while (*pattern == '*')
 		pattern++;
 	return *pattern == 0;
+}
+
+/* By hand: checks that pass form their texts too. */
+const char *rid_text(pci_rid_t rid)
+{
+	static char text[8][sizeof("00:00.0")];
+	static unsigned next;
+	const unsigned digits = rid_bus(rid) << 12 | rid_dev(rid) << 4 | rid_fn(rid);
+	char *p = text[next++ % 8];
+
+	for (unsigned i = 0, shift = 16; i < 7; i++) {
+		p[i] = i == 2 ? ':' : '.';
+		if (i == 2 || i == 5)
+			continue;
+		p[i] = "0123456789abcdef"[digits >> shift & 15];
+		shift -= 4;
+	}
+	return p;
 }

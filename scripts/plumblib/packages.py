@@ -57,7 +57,10 @@ BENCH = {**RUN, "binutils": "strip"}
 # The lab's host is unpacked too, and its kernel modules are built by its own compiler; linux-source is xz.
 LAB = {**RUN, "xz-utils": "xz"}
 TEST |= LAB
-NEEDS = {"run": RUN, "lab": LAB, "report": REPORT, "bench": BENCH, "test": TEST}
+# Another emulator, and a front end of its own that needs no display.
+OPINION = {**RUN, "bochs-term": "/usr/lib/*/bochs/plugins/libbx_term_gui.so", "bochs": "bochs",
+           "bochsbios": "/usr/share/bochs/BIOS-bochs-latest", "vgabios": "/usr/share/bochs/VGABIOS-lgpl-latest"}
+NEEDS = {"run": RUN, "lab": LAB, "report": REPORT, "bench": BENCH, "opinion": OPINION, "test": TEST}
 UPDATE_DEADLINE, INSTALL_DEADLINE = 300, 1200
 
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "kernel/lib/fmt.h"
 #include "tests/dma/dma_test.h"
 
 /*
@@ -34,6 +35,8 @@ struct bench {
 	size_t window;                   /* of in: what the running case may touch, slack included */
 	uint64_t seed;
 	unsigned bad;                    /* cases that did not hold; a few are enough */
+	unsigned trips;                  /* begun */
+	bool lost;                       /* told: a transfer that was done moved nothing */
 };
 
 struct trip { size_t out_off, in_off, len; uint64_t dev_off; };
@@ -89,6 +92,24 @@ static void refill(struct bench *b, const struct trip *c)
 	pattern_fill(&b->in_pattern, b->in.va, c->in_off, c->in_off + c->len);
 }
 
+/* Done, the device says, and the whole target is what it was before. */
+static void check_moved(struct bench *b, const struct trip *c)
+{
+	const size_t end = c->in_off + c->len;
+	char evidence[112];
+
+	if (b->lost || pattern_check(&b->in_pattern, b->in.va, c->in_off, end) != end || !exerciser_answers(b->ex))
+		return;
+	b->lost = true;
+	fmt_snprintf(evidence, sizeof(evidence), "transfer %u: %zu bytes, done as the device says, and none of them changed",
+		     b->trips, c->len);
+	test_finding(b->t, "PLB111",
+		     "an IOMMU that we do not see blocks it: the host's, whose mappings of this machine's memory are gone or were "
+		     "never made",
+		     "on the host: dmesg for DMAR or AMD-Vi faults of the device; QEMU's log for vfio_container_dma_map",
+		     evidence, "DMA of " PRIRID " %s does not reach memory", RIDARG(b->ex->dev->rid), b->ex->ops->name);
+}
+
 /* Were c->len bytes at in those of want? NULL: those that the device makes up. */
 static void check_data(struct bench *b, const struct trip *c, const uint8_t *want)
 {
@@ -103,6 +124,8 @@ static void check_data(struct bench *b, const struct trip *c, const uint8_t *wan
 	else if (got[0] == (uint8_t)b->ex->fill)
 		i = bytes_differ(got, got + 1, c->len - 1) + 1; /* each as the one before it */
 	b->bad += i < c->len;
+	if (i < c->len)
+		check_moved(b, c);
 	EXPECT_MSG(b->t, i == c->len,
 		   PRIRID
 		   " %s: %zu bytes from page offset 0x%llx to 0x%llx: byte %zu is 0x%02x, expected 0x%02x",
@@ -144,6 +167,7 @@ static void check_same_twice(struct bench *b, struct trip *c)
 
 static void run_trip(struct bench *b, struct trip *c)
 {
+	b->trips++;
 	b->window = (size_t)align_up(c->in_off + c->len, PAGE_SIZE) + SLACK + PAGE_SIZE;
 	if (!(b->ex->caps & EX_DMA_READ) && b->ex->fill < 0) {
 		check_same_twice(b, c);
@@ -351,6 +375,7 @@ static void slow_devices(struct bench *const *b, unsigned n)
 			c[i].in_off -= c[i].in_off % ex->dma_addr_align;
 			c[i].len -= c[i].len % ex->dma_align;
 			c[i].dev_off -= c[i].dev_off % ex->dma_align;
+			b[i]->trips++;
 		}
 		if (!slow_transfers(b, c, n, DMA_READ) || !slow_transfers(b, c, n, DMA_WRITE))
 			return;

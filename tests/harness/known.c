@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "drivers/apic/apic.h"
 #include "drivers/pci/pci.h"
 #include "kernel/cpu/cpu.h"
 #include "kernel/fwcfg.h"
@@ -53,6 +54,12 @@ static bool qemu_viommu(void)
 		if (d->vendor == 0x1af4 && d->device == 0x1057 && d->subdevice == 0x1100)
 			return true;
 	return false;
+}
+
+/* Only QEMU's has an EOI register (version 20h): a split irqchip, under KVM. */
+static bool ioapic_in_qemu(void)
+{
+	return ioapic_count && ioapic_has_eoi(&ioapics[0]);
 }
 
 /* A fault of one kind of device is none of a machine without it. */
@@ -135,8 +142,8 @@ static const struct {
 	const char *text;                /* a glob */
 } known_partly[] = {
 	{{"ioapic.eoi", ACCEL_KVM, 0, 9999,
-	  "KVM, split irqchip: offers Directed EOI, and kvm_ioapic_send_eoi() sends every level's EOI to QEMU all the same "
-	  "(seen on 6.12 with QEMU 11.1)", NULL},
+	  "KVM, split irqchip: offers Directed EOI, and kvm_ioapic_send_eoi() sends every level's EOI to QEMU all the same, "
+	  "later kernels too unless the VMM asks for better (seen on 6.12 with QEMU 11.1)", ioapic_in_qemu},
 	 "*after an EOI that is not broadcast: remote IRR*"},
 	{{"pci.capabilities", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: its function has a second, 4-byte MSI capability (seen on 10.0 and 11.1)", qemu_amdvi},
@@ -167,7 +174,7 @@ static const struct {
 	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IntTabLen is not looked at; what it let through arrived late", qemu_amdvi},
 	 "*interrupt 0: too often:*"},
-	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits", ACCEL_UNKNOWN, 900, 9999,
+	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits ir.multi_message", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
 	  qemu_amdvi},
 	 "*fault: got none recorded*"},

@@ -111,7 +111,10 @@ void test_stop(struct t *t) { context_restore(t->ctx, 1); }
 /* The timing suite's times and rounds, times iterations=. */
 static uint64_t stretched(uint64_t x) { return cmdline.timing ? x * MIN(MAX(cmdline.iterations, 1u), 100u) : x; }
 
-static uint64_t budget_ms(const struct test *x) { return stretched(x->budget_ms ? x->budget_ms : BUDGET_MS); }
+static uint64_t budget_ms(const struct test *x)
+{
+	return stretched(x->budget_ms ? x->budget_ms : kvm_emulates() ? 2 * BUDGET_MS : BUDGET_MS);
+}
 
 static void budget_check(struct t *t)
 {
@@ -164,6 +167,15 @@ static void cleanups(struct t *t)
 	deadline_set_limit((struct deadline){UINT64_MAX});
 }
 
+static bool needs(const struct test *x, enum test_need need)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(x->need); i++)
+		found |= x->need[i] == need;
+	return found;
+}
+
 static void body(struct t *t)
 {
 	const struct test *x = t->test;
@@ -177,6 +189,8 @@ static void body(struct t *t)
 		strlcpy(t->reason, missing, sizeof(t->reason));
 		return;
 	}
+	if (!needs(x, NEED_IOMMU_TRANSLATION))
+		units_off();
 	deadline_set_limit(deadline_in(MS(budget_ms(x)) + MS(200) * cpu_count()));
 	if (context_save(t->ctx) == 0) {
 		x->fn(t);
@@ -187,6 +201,9 @@ static void body(struct t *t)
 	irq_enable();
 	cleanups(t);
 	units_check(t);
+	devices_check(t);
+	if (t->failures || t->outcome == OUT_ERROR || t->outcome == OUT_TIMEOUT)
+		units_off();
 	if ((ap_faults() || ubsan_count() != undefined) && t->outcome != OUT_TIMEOUT)
 		t->outcome = OUT_ERROR;
 	/* A skip says that there was nothing to see, and takes back nothing that was seen. */
@@ -327,6 +344,7 @@ enum end_outcome run_all(void)
 	trap_set_hook(on_trap);
 	for (unsigned i = 0; i < plan_count; i++)
 		run_one(plan[i], i + 1);
+	units_off();
 	trap_set_hook(NULL);
 	log_verdict("# verdict %s tests=%u passed=%u failed=%u skipped=%u todo=%u us=%llu",
 		    counts.failed || broken ? "FAIL" : "PASS", plan_count, counts.passed, counts.failed,
@@ -352,6 +370,35 @@ bool test_expect_(struct t *t, bool ok, const char *file, int line, const char *
 	}
 	budget_check(t);
 	return ok;
+}
+
+bool test_eq_(struct t *t, uint64_t a, uint64_t b, const char *file, int line, const char *what)
+{
+	return test_expect_(t, a == b, file, line, "%s: got 0x%llx, expected 0x%llx", what, (unsigned long long)a,
+			    (unsigned long long)b);
+}
+
+bool test_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	return test_expect_(t, r >= 0, file, line, "%s: got -%s, expected success", what, err_name(r));
+}
+
+bool test_err_(struct t *t, int r, int err, const char *file, int line, const char *what)
+{
+	return test_expect_(t, r == -err, file, line, "%s: got %s%s, expected -%s", what, r < 0 ? "-" : "",
+			    r < 0 ? err_name(r) : "success", err_name(err));
+}
+
+void test_assert_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	if (!test_ok_(t, r, file, line, what))
+		test_stop(t);
+}
+
+void test_require_ok_(struct t *t, int r, const char *file, int line, const char *what)
+{
+	if (r < 0)
+		test_error(t, "%s:%d %s: -%s", file, line, what, err_name(r));
 }
 
 void test_check(struct t *t) { t->checks++; }

@@ -32,6 +32,12 @@ const char *rounds_text(void);
 size_t rounds_quiet(uint64_t *ticks, size_t n, size_t batch);
 /* units.c: an IOMMU that stopped answering fails the test, and is a finding */
 void units_check(struct t *);
+/*
+ * No unit translates. To switch one is dear where it is emulated (VT-d in QEMU: 15 ms), so that a test that asks for
+ * NEED_IOMMU_TRANSLATION may find one on as the test before it left it: with no device attached.
+ */
+void units_off(void);
+void devices_check(struct t *);         /* of a test that has failed: are they still there? */
 /* env.c: the # env lines */
 void env_print(void);
 /* " accel=… clock=tsc apic=… iommu=…" for metrics */

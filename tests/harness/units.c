@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "drivers/exercisers/exerciser.h"
 #include "tests/harness/runner.h"
 
 /*
@@ -23,5 +24,36 @@ void units_check(struct t *t)
 			     "the tail; switch the vIOMMU off, or try another version of the hypervisor",
 			     u->broken, "the IOMMU at %llx has stopped answering, and is not used any more",
 			     (unsigned long long)u->desc.regs.v);
+	}
+}
+
+void units_off(void)
+{
+	for (unsigned i = 0; i < iommu_count; i++)
+		if (iommus[i].translating)
+			iommus[i].ops->disable(&iommus[i]);
+}
+
+/*
+ * A test has failed: are the devices still there? One that is gone reads as all ones or as nothing, and fails tests
+ * in the words of whatever they were about.
+ */
+void devices_check(struct t *t)
+{
+	static bool told[EXERCISER_MAX];
+
+	for (unsigned i = 0; i < exerciser_count && test_has_failed(t); i++) {
+		struct exerciser *ex = &exercisers[i];
+
+		if (told[i] || exerciser_answers(ex))
+			continue;
+		told[i] = true;
+		test_finding(t, "PLB110",
+			     "it was unplugged, reset or powered down, or its host has taken its decoding (vfio) or ended the "
+			     "process behind it",
+			     "on the host: dmesg for the device and for vfio, QEMU's log; what failed since then says nothing else",
+			     pci_r16(ex->dev->rid, 0) == 0xffff ? "its configuration space reads all ones"
+								: "its configuration space answers, a register that never changes does not",
+			     PRIRID " %s has stopped answering while it was in use", RIDARG(ex->dev->rid), ex->ops->name);
 	}
 }

@@ -9,6 +9,7 @@
 #define PIN_LATE   MS(2)   /* … or some thousand instructions later, where KVM emulates each */
 #define LINE_LIMIT MS(600) /* for the device's signal to reach the pin */
 #define LINE_TRIES 3
+#define LINE_HOST  SEC(3)  /* the last of them, where a host's process hands the signal on when it gets CPU time */
 #define ARRIVAL    SEC(1)
 #define QUIET      MS(2)
 
@@ -189,7 +190,7 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 			intx_close(&intx);
 			return NULL;
 		}
-		found = find_pin(LINE_LIMIT / LINE_TRIES);
+		found = find_pin(ex->irq_by_host && i + 1 == LINE_TRIES ? LINE_HOST : LINE_LIMIT / LINE_TRIES);
 		if (!found)
 			intx.signalled |= ex->ops->irq_pending(ex, 0) > 0;
 		(void)ex->ops->irq_ack(ex, 0);
@@ -203,6 +204,13 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 		intx_close(&intx);
 		return NULL;
 	}
+	/*
+	 * QEMU with its I/O APIC in user space under KVM leaves the route of a masked pin as it is
+	 * (ioapic_update_kvm_routes()): a vfio device's eventfd goes by it past the mask. Left in service, it would
+	 * hold back the first that is asked for.
+	 */
+	if (take_in_service())
+		test_note(t, PRIRID " %s: an interrupt came by a masked pin", RIDARG(ex->dev->rid), ex->ops->name);
 	intx.io = found->io;
 	intx.pin = found->pin;
 	intx.gsi = found->io->gsi_base + found->pin;

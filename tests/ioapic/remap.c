@@ -87,7 +87,7 @@ static int compose(struct pin_user *p, const struct irq_route *r, uint64_t *rte,
 	if (!p->u)
 		return msg_ioapic_compat(r, false, rte, why);
 	if (p->index < 0)
-		err = p->index = p->u->ops->irq_map(p->u, p->source, r, NULL);
+		err = p->index = p->u->ops->irq_map(p->u, p->source, r, 1, NULL);
 	else
 		err = p->u->ops->irq_update(p->u, p->index, p->source, r);
 	if (err < 0)

@@ -123,13 +123,15 @@ bool pit_signalled(void)
 }
 
 /*
- * OUT goes low, and stays so for 55 ms: until then the next pulse is loaded. A control word alone is not
- * enough: QEMU lets the square wave of the reset state finish.
+ * Its pin masked: OUT goes high once more and stays so, so that no edge comes but by the next pulse. A count that is
+ * left to run ends when it likes, some 55 ms on, and where the host is slow the pin is open by then. A control word
+ * alone is not enough: QEMU lets the square wave of the reset state finish.
  */
 static void pit_quiet(void *arg)
 {
 	(void)arg;
-	pit_load(UINT16_MAX);
+	pit_pulse();
+	(void)WAIT_FOR(pit_signalled(), SEC(1));
 }
 
 struct pin *pit_open(struct t *t, const char **why)
@@ -142,12 +144,13 @@ struct pin *pit_open(struct t *t, const char **why)
 	if (!p)
 		return NULL;
 	p->route = r;
+	pin_close(p);
 	pit_quiet(NULL);
 	*why = "no PIT: channel 0 does not take a mode";
 	if ((pit_status() & STATUS_MODE) != CMD_ONE_SHOT)
 		return NULL;
-	test_cleanup(t, pin_close, p);
 	test_cleanup(t, pit_quiet, p);
+	test_cleanup(t, pin_close, p);
 	return p;
 }
 

@@ -91,10 +91,6 @@ static void close_all(void *arg)
 	cleanup_registered = false;
 	for (unsigned i = 0; i < EXERCISER_MAX; i++)
 		dma_space_close(&spaces[i]);
-	for (unsigned i = 0; i < iommu_count; i++) {
-		if (iommus[i].translating)
-			iommus[i].ops->disable(&iommus[i]);
-	}
 }
 
 static const char *cannot(const struct exerciser *ex, const struct iommu *u, enum dma_mode mode)
@@ -592,19 +588,18 @@ void dma_finish(struct dma_job *job, unsigned count)
 	finish(job, count, 0);
 }
 
+/* One that is to succeed gets the time that a busy host may take; a blocked one may never end. */
 void dma_run(struct dma_job *job, unsigned count)
 {
 	dma_begin(job, count);
-	dma_finish(job, count);
+	finish(job, count, SEC(3));
 }
 
 static int transfer(struct dma_target *g, enum dma_dir dir, size_t off, size_t len)
 {
 	struct dma_job job = {.space = g->space, .dir = dir, .addr = {g->iova.v + off}, .len = len};
 
-	/* One that is to succeed gets the time that a busy host may take; a blocked one may never end. */
-	dma_begin(&job, 1);
-	finish(&job, 1, SEC(3));
+	dma_run(&job, 1);
 	return job.result;
 }
 
@@ -641,7 +636,8 @@ void dma_try(struct dma_space *s, enum dma_dir dir, iova_t addr, size_t len)
 {
 	struct dma_job job = {.space = s, .dir = dir, .addr = addr, .len = len};
 
-	dma_run(&job, 1);
+	dma_begin(&job, 1);
+	dma_finish(&job, 1);
 	/* One that says it is done has nothing under way; to restart it costs a hypervisor much. */
 	if (job.result != 0)
 		stop(s);

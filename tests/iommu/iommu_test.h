@@ -62,7 +62,7 @@ struct dma_space {
  * Quiets the device, gives it a domain with what it fetches itself (own[]) mapped one to one, attaches
  * it, switches translation on. NULL: this device or its unit cannot, *why says so. Undone by
  * dma_space_close() or at the end of the test: the device first, then domain and memory. Translation
- * stays on until the test ends or DMA_OFF is asked for: to switch it is dear where it is emulated.
+ * stays on, past the test's end too (units_off()), until DMA_OFF is asked for.
  * Several spaces may be open, one a device.
  */
 struct dma_space *dma_space_open(struct t *, struct exerciser *, enum dma_mode, const char **why);
@@ -112,7 +112,7 @@ struct dma_job {
 	size_t len;
 	int result;                  /* 0, -EIO as the device told, -ETIMEDOUT; -EAGAIN: under way */
 };
-/* Starts all, one a device at a time, and waits for all; the results are in the jobs. */
+/* Those that are to succeed: starts all, one a device at a time, and waits for all; the results are in the jobs. */
 void dma_run(struct dma_job *, unsigned count);
 /* Its two halves: what comes between them happens while the device is at it. */
 void dma_begin(struct dma_job *, unsigned count);

@@ -131,6 +131,7 @@ TEST(iommu, page_sizes, "4 KiB, 2 MiB and 1 GiB leaves work in one address space
 		struct dma_space *s = dma_space_open(t, ex, DMA_TRANSLATED, &why);
 		struct dma_target *g[ARRAY_SIZE(sizes)];
 		uint64_t addr[ARRAY_SIZE(sizes)];
+		char what[40];
 		uint64_t far;
 		unsigned n = 1;
 
@@ -147,10 +148,10 @@ TEST(iommu, page_sizes, "4 KiB, 2 MiB and 1 GiB leaves work in one address space
 		for (unsigned i = 0; i < n; i++) {
 			struct dma_job job = {.space = s, .dir = DMA_WRITE, .addr = {addr[i]}, .len = len};
 
+			fmt_snprintf(what, sizeof(what), "through a leaf of %llu KiB", (unsigned long long)sizes[i] >> 10);
 			dma_run(&job, 1);
-			EXPECT_MSG(t, job.result == 0, "%s, leaf of %llu KiB: got -%s, expected success", s->name,
-				   (unsigned long long)sizes[i] >> 10, err_name(job.result));
-			dma_expect_written(g[i], 0, len, "through a leaf");
+			EXPECT_MSG(t, job.result == 0, "%s, %s: got -%s, expected success", s->name, what, err_name(job.result));
+			dma_expect_written(g[i], 0, len, what);
 			for (unsigned k = i + 1; k < n; k++)
 				dma_expect_untouched(g[k], "through another leaf");
 		}

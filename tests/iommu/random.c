@@ -8,7 +8,7 @@
  * What the tables should say, kept as a plain list of leaves and searched from one end to the other:
  * it has nothing in common with the code that it judges.
  */
-#define STEPS      12000
+#define STEPS      10000
 #define STEPS_SLOW 60               /* where every instruction is emulated: the searches would take minutes */
 #define LEAVES     1024u
 #define DEVICES    2u
@@ -18,7 +18,7 @@
 #define WINDOW     (16ull << 20)     /* of addresses, round a boundary of 1 GiB */
 #define MIB2       (2ull << 20)
 #define GIB        (1ull << 30)
-#define BLOCKED    40u               /* transfers that fail and cost the device a restart, each 12000 steps */
+#define BLOCKED    32u               /* transfers that fail and cost the device a restart, each STEPS */
 
 struct leaf { uint64_t at, pa, size; uint32_t prot; };
 struct model {

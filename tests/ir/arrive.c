@@ -45,7 +45,7 @@ TEST(ir, enable, "remapping is switched on, off and on again, and messages go th
 			 * message for KVM when it is unmasked.
 			 */
 			irq_source_message(s, 0, &remapped);
-			ir_expect_nothing(s, d, "by its entry, with remapping off");
+			ir_expect_nothing(s, d, 0, "by its entry, with remapping off");
 			irq_source_message(s, 0, &compat);
 			irq_expect_one(s, d, 0, 0, 1);
 			ASSERT_OK(t, u->ops->ir_enable(u, eim));

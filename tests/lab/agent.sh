@@ -57,7 +57,7 @@ await() {
 	local end=$(($(cut -d. -f1 /proc/uptime) + $1))
 	until grep -q "$2" /tmp/serial; do
 		[ "$(cut -d. -f1 /proc/uptime)" -lt "$end" ] || { echo "no line $2 within $1 s"; return 1; }
-		sleep 0.2
+		sleep 0.1
 	done
 }
 

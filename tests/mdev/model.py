@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Linux's sample mdevs (samples/vfio-mdev: mtty, mdpy, mbochs) over vfio-user, for a stock QEMU 10.1 or newer; and
-edu as a device that a host assigns, which reaches memory by the VMM's maps.
+"""Linux's sample mdevs (samples/vfio-mdev: mtty, mdpy, mbochs) over vfio-user, for a stock QEMU 10.1 or newer; edu as a
+device that a host assigns, which reaches memory by the VMM's maps; and doorbell, a device of up to 32 MSI messages.
 
 So that the guest's mdev tests run where no kernel module can be loaded. It behaves as those drivers do, oddities
 included, and not better. The command line is that of build/models/vgpu, so that a machine profile can name it:
@@ -19,6 +19,8 @@ import sys
 
 BREAKS = {
     "edu": {},
+    "doorbell": {"dead": "no message is ever sent", "lose": "every eleventh message is lost",
+                 "one-message": "all go by message 0", "next": "each goes by the next message"},
     "mtty": {"intx-dead": "no interrupt is ever signalled", "lose": "every eleventh interrupt is lost",
              "double": "each interrupt comes twice", "stuck-bit": "bit 3 of each byte that comes back is 0",
              "swap": "the FIFO gives the newest byte first", "shallow": "the FIFO holds 8",
@@ -47,6 +49,7 @@ class Device:
         self.maps = {}                   # IOVA -> (size, fd, offset, flags), as the client has them
         self.intx = None                 # eventfd
         self.masked = False
+        self.messages = []               # of MSI: the eventfd of each, or None
 
     def ids(self, vendor, device, class_code, revision, subvendor=0, subdevice=0):
         struct.pack_into("<HHHH", self.config, 0, vendor, device, 1, 0)
@@ -296,7 +299,58 @@ class Edu(Device):
         return bytes(out)
 
 
-KINDS = {"edu": Edu, "mtty": Mtty, "mtty-2": lambda breaks: Mtty(breaks, 2), "mdpy": Mdpy, "mbochs": Mbochs}
+class Doorbell(Device):
+    """
+    As many MSI messages as a function can have, each sent when it is rung. Its registers, 32 bits each:
+
+        0x00  identity, 0xbe110001           0x08  rung and not acknowledged, a bit a message
+        0x04  write N: ring N                0x0c  acknowledge: ones clear those bits
+
+    A message that it has not been granted (Enable, Multiple Message Enable, Bus Master) is not sent: it shares none.
+    """
+    MSI = 0x40
+
+    def __init__(self, breaks, count=32, wide=True, maskable=True):
+        super().__init__(breaks)
+        self.ids(0x1234, 0xbe11, 0x00ff00, 1, 0x1af4, 0x1100)
+        self.bar(0, 4096, 0)
+        self.config[6] = 0x10
+        self.config[0x34] = self.MSI
+        self.control = (count.bit_length() - 1) << 1 | wide << 7 | maskable << 8
+        struct.pack_into("<BBH", self.config, self.MSI, 5, 0, self.control)
+        self.messages = [None] * count
+        self.rung = self.rings = 0
+
+    def config_write(self, off, data):
+        super().config_write(off, data)
+        for n, v in enumerate(data):
+            if off + n == self.MSI + 2:          # Enable and Multiple Message Enable
+                self.config[off + n] = self.control & 0xff | v & 0x71
+
+    def read(self, bar, off, count):
+        return struct.pack("<I", {0: 0xbe110001, 8: self.rung}.get(off, 0))[:count]
+
+    def write(self, bar, off, data):
+        v = int.from_bytes(data, "little")
+        if off == 12:
+            self.rung &= ~v
+        elif off == 4:
+            self.ring(v)
+
+    def ring(self, n):
+        control = self.config[self.MSI + 2]
+        self.rung |= 1 << n % 32
+        if not (control & 1 and self.config[4] & 4 and n < min(1 << (control >> 4 & 7), len(self.messages))):
+            return
+        self.rings += 1
+        if "dead" in self.breaks or "lose" in self.breaks and self.rings % 11 == 0:
+            return
+        by = 0 if "one-message" in self.breaks else n + ("next" in self.breaks)
+        if by < len(self.messages) and self.messages[by] is not None:
+            os.eventfd_write(self.messages[by], 1)
+
+
+KINDS = {"doorbell": Doorbell, "doorbell-16": lambda breaks: Doorbell(breaks, 16, False, False), "edu": Edu, "mtty": Mtty, "mtty-2": lambda breaks: Mtty(breaks, 2), "mdpy": Mdpy, "mbochs": Mbochs}
 
 
 class Server:
@@ -306,7 +360,7 @@ class Server:
     def take(self, n):
         data = b""
         while len(data) < n:
-            part, anc, _, _ = self.conn.recvmsg(n - len(data), socket.CMSG_SPACE(16 * 4))
+            part, anc, _, _ = self.conn.recvmsg(n - len(data), socket.CMSG_SPACE(32 * 4))
             for level, kind, raw in anc:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     got = array.array("i")
@@ -357,8 +411,8 @@ class Server:
             return struct.pack("<IIIIQQ", 32, flags, index, 0, size, 0), fd
         if cmd == IRQ_INFO:
             index = struct.unpack_from("<I", body, 8)[0]
-            intx = index == 0 and dev.pin
-            return struct.pack("<IIII", 16, 7 if intx else 1, index, 1 if intx else 0), None
+            count = (1 if dev.pin else 0, len(dev.messages), 0, 0, 0)[index]
+            return struct.pack("<IIII", 16, 7 if index == 0 and count else 1, index, count), None
         if cmd == SET_IRQS:
             self.irqs(*struct.unpack_from("<IIIII", body)[1:])
             return b"", None
@@ -389,6 +443,16 @@ class Server:
 
     def irqs(self, flags, index, start, count):
         dev = self.dev
+        if index == 1 and flags & 0x20 and start + count <= len(dev.messages):
+            which = range(start, start + count) if count else range(len(dev.messages))
+            for n, m in enumerate(which):
+                if dev.messages[m] is not None:
+                    os.close(dev.messages[m])
+                # Without fds, or beyond them: taken away.
+                dev.messages[m] = self.fds[n] if flags & 4 and n < len(self.fds) else None
+                if dev.messages[m] is not None:
+                    os.set_blocking(dev.messages[m], False)
+            self.fds = self.fds[count if flags & 4 else 0:]
         if index != 0 or start:
             return
         if flags & 4 and flags & 24:
@@ -421,7 +485,7 @@ def main():
     if args.list_breaks:
         for kind, names in BREAKS.items():
             for name, what in names.items():
-                print(f"{kind:8}{name:12}{what}")
+                print(f"{kind:9}{name:12}{what}")
         return 0
     breaks = {b for text in args.breaks for b in text.split(",")}
     if not args.socket or breaks - set(known):

@@ -48,6 +48,15 @@ static int set_remapping(struct iommu *u, bool on, bool eim)
 	return on && !u->remapping ? u->ops->ir_enable(u, eim) : 0;
 }
 
+static void drop_entries(struct irq_source *s)
+{
+	for (unsigned i = 0; i < IRQ_SOURCE_MAX; i++) {
+		if (s->irte[i] >= 0)
+			s->iommu->ops->irq_unmap(s->iommu, s->irte[i]);
+		s->irte[i] = -1;
+	}
+}
+
 /* The device first: after it nothing is sent that the unit would have to reject. */
 static void source_close(struct irq_source *s)
 {
@@ -59,9 +68,7 @@ static void source_close(struct irq_source *s)
 	pci_w16(s->ex->dev->rid, PCI_COMMAND, s->command);
 	if (!s->iommu)
 		return;
-	for (unsigned i = 0; i < IRQ_SOURCE_MAX; i++)
-		if (s->irte[i] >= 0)
-			s->iommu->ops->irq_unmap(s->iommu, s->irte[i]);
+	drop_entries(s);
 	if (set_remapping(s->iommu, s->was_remapping, s->was_eim) < 0)
 		s->iommu->broken = "interrupt remapping could not be put back";
 }
@@ -197,11 +204,35 @@ int irq_source_route(struct irq_source *s, unsigned index, const struct irq_rout
 		return s->iommu->ops->irq_update(s->iommu, s->irte[index], s->ex->rid, route);
 	} else {
 		*why = "the unit has no entry for it";
-		err = s->irte[index] = s->iommu->ops->irq_map(s->iommu, s->ex->rid, route, &msg);
+		err = s->irte[index] = s->iommu->ops->irq_map(s->iommu, s->ex->rid, route, 1, &msg);
 	}
 	if (err >= 0)
 		irq_source_message(s, index, &msg);
 	return err < 0 ? err : 0;
+}
+
+void irq_source_messages(struct irq_source *s, const struct irq_route *route, unsigned n)
+{
+	struct msi *m = &s->ex->msi;
+	struct msi_msg msg = {0};
+	int err;
+
+	irq_source_enable(s, false);
+	if (s->via == IRQ_DIRECT) {
+		err = msg_compat(route, &msg, NULL);
+	} else {
+		drop_entries(s);
+		err = s->iommu->ops->irq_map(s->iommu, s->ex->rid, route, n, &msg);
+		for (unsigned i = 0; i < n && err >= 0; i++)
+			s->irte[i] = err + (int)i;
+	}
+	if (err >= 0)
+		err = msi_program(m, &msg, n);
+	if (err < 0)
+		test_error(s->t, "%s: %u messages: -%s", s->name, n, err_name(err));
+	for (unsigned i = 0; i < n; i++)
+		msi_mask(m, i, false);
+	irq_source_enable(s, true);
 }
 
 unsigned irq_source_cpu(const struct irq_source *s, unsigned k)

@@ -60,6 +60,11 @@ const char *irq_source_name(const struct irq_source *);
  */
 int irq_source_route(struct irq_source *, unsigned index, const struct irq_route *, const char **why);
 /*
+ * Aims n messages of MSI, all unmasked, in place of what was aimed. Remapped: message i by route[i], each an entry of its
+ * own; directly: by route[0], its vector a multiple of n and the next messages' the next ones.
+ */
+void irq_source_messages(struct irq_source *, const struct irq_route *route, unsigned n);
+/*
  * The k-th CPU, modulo their number, as a physical destination; CPU 0 where its ID is out of this
  * source's reach (above 254 without remapping).
  */

@@ -116,16 +116,20 @@ static void unmask_one(struct irq_source *s, struct delivery *d, unsigned cpu)
 static void without_enable(struct irq_source *s, struct delivery *d, unsigned cpu)
 {
 	const bool tells = irq_source_can_tell(s, 0);
+	const bool msix = s->ex->irq_is_msix;
 
 	irq_source_enable(s, false);
 	irq_expect_none(s, d, 0, "while its Enable bit is off");
-	if (!tells)
+	if (msix)
 		msix_mask(&s->ex->msix, 0, true);
 	irq_source_enable(s, true);
-	if (!tells) {
+	if (!tells)
 		ring_masked(s, d);
+	/* What a function shows as pending, then, was raised: nothing says that it has to forget it. */
+	if (!tells || (msix && msix_pending(&s->ex->msix, 0)))
 		unmask_one(s, d, cpu);
-	}
+	else if (msix)
+		msix_mask(&s->ex->msix, 0, false);
 	irq_expect_one(s, d, 0, cpu, 0);
 }
 

@@ -183,6 +183,10 @@ TEST(pci, flr, "after a function-level reset defaults are back, and the device i
 
 		if (!by_pcie(d) && !by_af(d))
 			continue;
+		if (pci_has_vfs(d)) {
+			test_note(t, PRIRID " %s: its virtual functions would go: not reset", RIDARG(d->rid), ex->ops->name);
+			continue;
+		}
 		test_cleanup(t, quiet, ex);
 		if (!shows_life(t, ex, "before the reset"))
 			test_note(t, PRIRID " %s: only its registers are looked at", RIDARG(d->rid), ex->ops->name);

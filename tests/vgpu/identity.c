@@ -421,7 +421,8 @@ static bool read_timer(struct t *t, struct vgpu *v, struct nvidia_time *out)
 		return true;
 	if (!vgpu_still_answers(t, v))
 		return false;
-	EXPECT_MSG(t, false, "%s: PTIMER: its two words never fitted together, or a PRI error", v->name);
+	EXPECT_MSG(t, false, "%s: PTIMER: its two words never fitted together, or a PRI error: 0x%llx", v->name,
+		   (unsigned long long)out->ns);
 	return false;
 }
 

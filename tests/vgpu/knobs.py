@@ -14,6 +14,7 @@ import fnmatch
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,12 +35,11 @@ def profile(knob, folder):
     """The machine with this model in it, in a folder of its own; what it must run is not asked."""
     name = knob.get("on", "pc-pve-vgpu")
     text = (ROOT / "tests" / "machines" / f"{name}.toml").read_text()
-    was = tomllib.loads(text)["vgpu"][0]
-    place = was.partition(" ")[2]
+    place = tomllib.loads(text)["vgpu"][0].partition(" ")[2]
     models = [f"{knob['vgpu']} {place}"]
     if knob.get("two"):
         models.append(f"{knob['vgpu']} id=hostpci2,bus=pci.0,addr=13.0")
-    text = text.replace(f'vgpu = ["{was}"]', f"vgpu = {json.dumps(models)}")
+    text = re.sub(r"^vgpu = \[.*?\]$", lambda _: f"vgpu = {json.dumps(models)}", text, count=1, flags=re.M | re.S)
     text = text[:text.index("\nmust = [")] + "\n"
     swap = knob.get("swap", [])
     for old, new in zip(swap[::2], swap[1::2]):

@@ -9,8 +9,10 @@
 #include "kernel/log/log.h"
 
 #define COMMANDS    256u               /* COM_LEN = 8: one page */
-#define BATCH       64u
+#define BATCH       48u
 #define RANGE_PARTS 32u                /* more blocks than this: the whole domain is cheaper */
+
+_Static_assert(IOMMU_QUEUE_WAITS + BATCH + 1 < COMMANDS, "a batch behind waits that nobody has waited for");
 
 int amdvi_commands_init(struct amdvi *v)
 {
@@ -98,6 +100,9 @@ int amdvi_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t fir
 		return -EOPNOTSUPP;
 	if (n > IOMMU_QUEUE_WAITS)
 		return -EINVAL;
+	/* Those of the call before may still be there. */
+	if (!WAIT_FOR(amdvi_r64(v, COM_HEAD) == amdvi_r64(v, COM_TAIL), AMDVI_WAIT_NS))
+		return amdvi_fail(v, "the command buffer does not drain");
 	for (unsigned i = 0; i < n; i++)
 		*slot(v, v->tail++) = command(COMPLETION_WAIT, WAIT_S | (words.v + 8 * i), first + i);
 	ring(v);

@@ -11,6 +11,7 @@
 #include "drivers/apic/apic.h"
 #include "drivers/iommu/amdvi/unit.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
 #define INDEX_MAX 0x1ffu               /* bits 10:8 of the data are the message type too: fixed or lowest */
@@ -155,43 +156,45 @@ static struct amdvi_irt *lookup(struct amdvi *v, int index, unsigned *entry)
  * A pin that is held until its EOI has the entry that its vector numbers: the EOI finds the pin by the
  * vector in the pin's own entry, which is what indexes the table.
  */
-static int choose(const struct amdvi_irt *t, const struct irq_route *route)
+static int choose(const struct amdvi_irt *t, const struct irq_route *route, unsigned n)
 {
 	if (route->level && !bit(t->used, route->vector))
 		return route->vector;
-	for (unsigned i = 0; i < AMDVI_IRT_ENTRIES; i++) {
-		if (!bit(t->used, i))
-			return (int)i;
-	}
-	return -ENOSPC;
+	return iommu_free_entries(t->used, AMDVI_IRT_ENTRIES, n);
 }
 
-int amdvi_irq_map(struct iommu *iommu, pci_rid_t rid, const struct irq_route *route, struct msi_msg *msg)
+/* Several: the sender puts its message's number in the place of the index's low bits (2.2.5). */
+int amdvi_irq_map(struct iommu *iommu, pci_rid_t rid, const struct irq_route *route, unsigned n, struct msi_msg *msg)
 {
 	struct amdvi *v = amdvi_of(iommu);
 	struct amdvi_irt *t;
 	struct amdvi_pair e;
-	int r, index;
+	int r = 0, index;
 
 	if (iommu->broken)
 		return -EIO;
 	if (!iommu->remapping)
 		return -EINVAL;
-	r = compose(iommu, route, &e);
+	for (unsigned i = 0; i < n && r == 0; i++)
+		r = compose(iommu, &route[i], &e);
 	if (r < 0)
 		return r;
 	t = irt_of(v, rid);
 	if (!t)
 		return -ENOMEM;
-	index = choose(t, route);
+	index = choose(t, route, n);
 	if (index < 0)
 		return index;
-	set_entry(v, t, (unsigned)index, &e);
+	for (unsigned i = 0; i < n; i++) {
+		(void)compose(iommu, &route[i], &e);
+		if (n == 1 || i < n - 1 || !SABOTAGE(ir_block_entry_lost))
+			set_entry(v, t, (unsigned)index + i, &e);
+		set_bit(t->used, (unsigned)index + i);
+		clear_bit(t->lent, (unsigned)index + i);
+	}
 	r = amdvi_inv_interrupts(v, t->id);
 	if (r < 0)
 		return r;
-	set_bit(t->used, (unsigned)index);
-	clear_bit(t->lent, (unsigned)index);
 	if (msg)
 		msg_amdvi_remappable((uint16_t)index, msg);
 	return (int)(t - v->irt) << 16 | index;

@@ -98,30 +98,34 @@ static int became_present(struct vtd *v, int index)
 	return v->cap & CAP_CM ? vtd_inv_iec(v, (unsigned)index) : vtd_flush_write_buffer(v);
 }
 
-int vtd_irq_map(struct iommu *iommu, pci_rid_t rid, const struct irq_route *route, struct msi_msg *msg)
+/* Several: the sender's data is the subhandle, which is added to the message's handle (5.1.2.2). */
+int vtd_irq_map(struct iommu *iommu, pci_rid_t rid, const struct irq_route *route, unsigned n, struct msi_msg *msg)
 {
 	struct vtd *v = vtd_of(iommu);
 	uint64_t lo;
-	int r, index = 0;
+	int r = 0, index;
 
 	if (iommu->broken)
 		return -EIO;
 	if (!iommu->remapping)
 		return -EINVAL;
-	r = compose(iommu, route, &lo);
-	if (r < 0)
-		return r;
-	while (index < (int)VTD_IRT_ENTRIES && is_used(v, index))
-		index++;
-	if (index == (int)VTD_IRT_ENTRIES)
-		return -ENOSPC;
-	vtd_set_entry(v, irte(v, index), lo, compose_source(rid));
-	r = became_present(v, index);
-	if (r < 0)
-		return r;
-	v->irt_used[index / 64] |= BIT64(index % 64);
+	for (unsigned i = 0; i < n && r == 0; i++)
+		r = compose(iommu, &route[i], &lo);
+	index = r < 0 ? r : iommu_free_entries(v->irt_used, VTD_IRT_ENTRIES, n);
+	if (index < 0)
+		return index;
+	for (int i = index; i < index + (int)n; i++) {
+		(void)compose(iommu, &route[i - index], &lo);
+		if (n == 1 || i < index + (int)n - 1 || !SABOTAGE(ir_block_entry_lost))
+			vtd_set_entry(v, irte(v, i), lo, compose_source(rid));
+		r = became_present(v, i);
+		if (r < 0)
+			return r;
+		v->irt_used[i / 64] |= BIT64(i % 64);
+	}
 	if (msg)
-		msg_vtd_remappable((uint16_t)index, false, msg);
+		msg_vtd_remappable((uint16_t)(index + (n > 1 && SABOTAGE(vtd_handle_next))),
+				   n > 1 && !SABOTAGE(vtd_no_subhandle), msg);
 	return index;
 }
 

@@ -13,6 +13,10 @@
 #define BATCH         (RANGE_DESCS + VTD_ATS_MAX)
 #define ALL           UINT64_MAX     /* a size: every address */
 
+static const char drain_text[] = "the invalidation queue does not drain";
+
+_Static_assert(IOMMU_QUEUE_WAITS + BATCH + 1 < QUEUE_ENTRIES, "a batch behind waits that nobody has waited for");
+
 /* ---- the queue ---- */
 
 static bool queue_on(const struct vtd *v)
@@ -91,6 +95,11 @@ static int queue_submit(struct vtd *v, const struct vtd_entry *desc, unsigned n,
 	return *status == v->queue_seq ? 0 : queue_recover(v, dl);
 }
 
+static bool queue_drained(struct vtd *v)
+{
+	return WAIT_FOR(vtd_r64(v, IQH_REG) == vtd_r64(v, IQT_REG), VTD_WAIT_NS);
+}
+
 int vtd_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t first)
 {
 	struct vtd *v = vtd_of(iommu);
@@ -101,6 +110,9 @@ int vtd_queue_waits(struct iommu *iommu, gpa_t words, unsigned n, uint32_t first
 		return -EOPNOTSUPP;
 	if (n > IOMMU_QUEUE_WAITS)
 		return -EINVAL;
+	/* Those of the call before may still be there. */
+	if (!queue_drained(v))
+		return vtd_fail(v, drain_text);
 	for (unsigned i = 0; i < n; i++) {
 		struct vtd_entry e = wait_desc(v, first + i);
 
@@ -145,8 +157,8 @@ int vtd_queue_stop(struct vtd *v)
 {
 	if (!queue_on(v))
 		return 0;
-	if (!WAIT_FOR(vtd_r64(v, IQH_REG) == vtd_r64(v, IQT_REG), VTD_WAIT_NS))
-		return vtd_fail(v, "the invalidation queue does not drain");
+	if (!queue_drained(v))
+		return vtd_fail(v, drain_text);
 	return vtd_state(v, GCMD_QIE, false);
 }
 

@@ -27,7 +27,9 @@ CPU = "EPYC,+x2apic,+svm"            # TCG's SVM, with nested paging
 SMP = 2
 AGENT = re.compile(r"^lab: ([\d.]+) (begin|end|up|done) ?(\S*)\r?$", re.M)
 # Verbosity is bought with a serial line in software; each scenario's kernel log comes by the shared folder.
-APPEND = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic intel_iommu=on iommu=nopt amd_iommu=on mitigations=off"
+# no_timer_check: a kernel that gets no CPU time while it looks whether its timer ticks gives up for good.
+APPEND = ("console=ttyS0 quiet loglevel=4 panic=-1 oops=panic intel_iommu=on iommu=nopt amd_iommu=on mitigations=off"
+          " no_timer_check")
 _RDTSC = bytes.fromhex("0f3148c1e2204809d0c3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
 _PR_SET_PDEATHSIG = 1
 

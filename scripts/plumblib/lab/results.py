@@ -138,6 +138,8 @@ def _tests(one: Scenario, out: Result) -> None:
         else:
             out.problems.append(f"{t.name}: {t.outcome} {t.reason or t.claim}".rstrip())
     out.notes += [f"{f.ident} {f.text}" for f in rep.findings]
+    out.problems += [f"no finding {i}: plumb does not say what is wrong" for i in one.finds if i not in
+                     {f.ident for f in rep.findings}]
     word = out.found.word
     if word == "FAIL" and "FAIL" not in one.verdict and not [e for e in rep.errors if not e.startswith("require=")]:
         word = "PASS"                # each of its failures was looked at above
@@ -148,7 +150,7 @@ def _tests(one: Scenario, out: Result) -> None:
 def _other(one: Scenario, test) -> str:
     """A failed check of a test that is known to fail, but not in that."""
     about = [text for pattern, text in one.only.items() if matches(test.name, [pattern])]
-    failed = [d for d in test.details if d.startswith(("expect ", "error ", "timeout "))]
+    failed = [d for d in test.details if d.startswith(("expect ", "error", "timeout"))]
     return next((d for d in failed for text in about if not re.search(text, d)), "")
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from .. import EXIT_FAIL, EXIT_PASS, UsageError, build_dir, qemu, shown, sysroot
@@ -31,6 +32,8 @@ def cmd_lab(args) -> int:
         for one in chosen:
             print(f"{one.part}  {one.name:<24} {one.host:<10} {one.description}")
         return EXIT_PASS
+    chosen = [replace(one, name=f"{one.name}.{n}") if args.times > 1 else one
+              for one in chosen for n in range(1, args.times + 1)]
     start = time.monotonic()
     kernel, archive = image.provision()
     if args.image_only:

@@ -28,11 +28,13 @@ class Scenario:
     boot: str = "pvh"
     plumb: str = ""                  # guest command line
     must: list = field(default_factory=list)      # globs of tests that this is for: run, and not skipped
+    like: str = ""                   # another one, whose known and only are this one's too
     known: dict = field(default_factory=dict)     # test (glob) that fails for the platform's fault -> evidence
     only: dict = field(default_factory=dict)      # known test (glob) -> what each of its failed checks must be about
     host_ends: str = ""              # what the host's console says where this takes it down: the outer QEMU's fault
     refused: str = ""                # what the guest's QEMU says where it will not start: no fault of anybody's
     fails: dict = field(default_factory=dict)     # test (glob) that must fail -> what of it must stand in the log
+    finds: list = field(default_factory=list)     # identifiers of findings that must be in the report
     verdict: list = field(default_factory=lambda: ["PASS"])  # that are right
     setup: list = field(default_factory=list)     # shell on the host, before, with the agent's functions
     during: list = field(default_factory=list)    # while the guest runs
@@ -51,7 +53,11 @@ def load(name: str) -> Scenario:
     path = FOLDER / f"{name}.toml"
     if "/" in name or not path.is_file():
         raise UsageError(f"no scenario {name!r}; there are: {' '.join(names())}")
-    return parse(name, path.read_text())
+    one = parse(name, path.read_text())
+    if one.like:
+        other = load(one.like)
+        one.known, one.only = {**other.known, **one.known}, {**other.only, **one.only}
+    return one
 
 
 def parse(name: str, text: str) -> Scenario:

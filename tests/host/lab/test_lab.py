@@ -114,6 +114,7 @@ def test_a_provoked_fault_must_be_found(tmp_path):
     made = leave(tmp_path, log(("msi.a", True, ""), FAILED), status=35)
     assert results.judged(one(text), made).word == "ok"
     assert "says nothing like" in results.judged(one(text.replace("got none", "lost")), made).problems[0]
+    assert "no finding PLB112" in results.judged(one('finds = ["PLB112"]\n' + text), made).problems[0]
     made = leave(tmp_path, log(("msi.a", True, ""), ("msi.b", True, "")))
     assert "msi.b: did not fail" in results.judged(one(text), made).problems
 

@@ -3,6 +3,7 @@
 #include "drivers/iommu/amdvi/amdvi.h"
 #include "drivers/iommu/virtio/viommu.h"
 #include "drivers/iommu/vtd/vtd.h"
+#include "kernel/lib/err.h"
 #include "tests/host/unit/acpi_bytes.h"
 
 /*
@@ -167,6 +168,24 @@ static void test_units(const struct dmar *d)
 	CHECK_EQ(unit_of(&gpu), 0);
 }
 
+/* Blocks of entries: aligned, whole, and not over the end. */
+static void blocks(void)
+{
+	uint64_t used[2] = {0x0100000000000001ull, ~0ull >> 1};
+
+	CHECK(iommu_free_entries(used, 128, 1) == 1);
+	CHECK(iommu_free_entries(used, 128, 2) == 2);
+	CHECK(iommu_free_entries(used, 128, 32) == -ENOSPC); /* 0 and 56 are used */
+	CHECK(iommu_free_entries(used, 128, 16) == 16);
+	used[0] |= 0xffffffffffffull;
+	CHECK(iommu_free_entries(used, 128, 8) == 48);
+	CHECK(iommu_free_entries(used, 128, 16) == -ENOSPC);
+	used[0] = ~0ull;
+	CHECK(iommu_free_entries(used, 128, 1) == 127);
+	CHECK(iommu_free_entries(used, 128, 2) == -ENOSPC);
+	CHECK(iommu_free_entries(used, 64, 1) == -ENOSPC);
+}
+
 int main(void)
 {
 	const struct dmar *d;
@@ -198,5 +217,6 @@ int main(void)
 	CHECK(!dmar_ats_allowed(d, &other));
 	CHECK(!dmar_ats_allowed(d, &conventional));
 	CHECK(dmar_ats_allowed(d, &seg1_dev));
+	blocks();
 	return host_done("iommu_scope");
 }

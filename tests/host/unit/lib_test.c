@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 // link: kernel/lib/fmt.c kernel/lib/crc.c kernel/lib/err.c kernel/lib/strlcpy.c kernel/lib/popcount.c
+#include "kernel/lib/addr.h"
 #include "kernel/lib/bits.h"
 #include "kernel/lib/crc.h"
 #include "kernel/lib/err.h"
@@ -103,6 +104,7 @@ int main(void)
 	CHECK_EQ(crc32_update(crc32_update(0, "1234", 4), "56789", 5), 0xcbf43926);
 	CHECK_EQ(checksum8(bytes, 4), 0);
 	CHECK(!strcmp(err_name(-ETIMEDOUT), "ETIMEDOUT") && !strcmp(err_name(12345), "?"));
+	CHECK(!strcmp(rid_text(pci_rid(0x4a, 0x1d, 7)), "4a:1d.7") && !strcmp(rid_text(pci_rid(0, 2, 0)), "00:02.0"));
 	CHECK_EQ(__popcountdi2(-1), 64);
 	CHECK_EQ(__popcountdi2(0), 0);
 	for (unsigned i = 0; i < 64; i++)

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+#include "drivers/exercisers/nic_irq.h"
+
+struct igb_queue;
+
+/* An 82576, the physical function or a virtual one. */
+struct igb {
+	struct nic nic;                  /* first: nic_irq.c knows this much of it */
+	struct igb_queue *queue;
+};
+#define IGB_POOL 7u                      /* the physical function's queue: the virtual ones have those from 0 on */
+
+/* Takes the link up, where it is not. */
+bool igb_link_up(struct exerciser *);
+/* Has the physical function serve a pool: what is sent to that pool's address comes to its queue. */
+void igb_serve(const struct nic *, unsigned pool);
+/* igb_dma.c: one queue and what passes through it; -ENOMEM */
+int igb_queue_open(struct exerciser *, unsigned rx, unsigned tx, unsigned pool);
+void igb_queue_close(struct exerciser *);
+int igb_queue_start(struct exerciser *);
+void igb_queue_stop(struct exerciser *);
+int igb_dma_start(struct exerciser *, const struct dma_req *);
+int igb_dma_poll(struct exerciser *, struct dma_status *);
+/* The address of a pool, as the two words that a receive address register has. */
+#define IGB_ADDRESS_LOW  0x756c7002u     /* 02:70:6c:75:6d:pool, locally administered */
+static inline uint32_t igb_address_high(unsigned pool) { return 0x6du | pool << 8; }
