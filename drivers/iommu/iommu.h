@@ -126,6 +126,7 @@ struct iommu_ops {
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
 	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
 	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+	int (*irq_sync)(struct iommu *);                                     /* invalidates every entry */
 	/* The entry with the k-th of its reserved fields set, and invalidates; irq_update() mends it. -ERANGE: so many. */
 	int (*irq_reserved)(struct iommu *, int index, unsigned k);
 	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */

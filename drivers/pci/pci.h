@@ -132,6 +132,8 @@ unsigned pci_sriov_cap(const struct pci_dev *);
 int pci_sriov_enable(struct pci_dev *, unsigned vfs, const char **why);
 /* Takes them off the list and switches them off; whoever drives them has left. */
 void pci_sriov_disable(struct pci_dev *);
+/* Function-level reset, by the PCI Express capability; BARs and command register are put back. -EOPNOTSUPP, -EIO. */
+int pci_flr(struct pci_dev *);
 bool pci_has_vfs(const struct pci_dev *); /* on the list */
 pci_rid_t pci_sriov_rid(const struct pci_dev *, unsigned cap, unsigned n); /* NumVFs stands already */
 /* scan.c: reads its capabilities, puts it in its place of the list. */

@@ -174,7 +174,8 @@ static const struct {
 	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IntTabLen is not looked at; what it let through arrived late", qemu_amdvi},
 	 "*interrupt 0: too often:*"},
-	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits ir.multi_message", ACCEL_UNKNOWN, 900, 9999,
+	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits ir.multi_message "
+	  "pci.sriov", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
 	  qemu_amdvi},
 	 "*fault: got none recorded*"},
@@ -182,12 +183,6 @@ static const struct {
 	  "QEMU intel-iommu: vtd_interrupt_remap_msi() lets compatibility format pass whatever CFIS and EIME (10.0, 11.1)",
 	  qemu_vtd},
 	 "*in compatibility format:*"},
-	{{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
-	  "QEMU intel-iommu: compatibility format passes; what it let through arrived late (10.0, 11.1)", qemu_vtd},
-	 "* MSI* remapped, interrupt 0*: stray:*"},
-	{{"ir.compat_blocked", ACCEL_UNKNOWN, 900, 9999,
-	  "QEMU intel-iommu: compatibility format passes; what it let through arrived late (10.0, 11.1)", qemu_vtd},
-	 "* MSI* remapped, at the end: stray:*"},
 	{{"ir.reserved_bits", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: of an entry's reserved fields only IntType is looked at (amdvi_int_remap_*(); 10.0, 11.1)",
 	  qemu_amdvi},
@@ -269,7 +264,7 @@ static const struct {
 	 "*nvidia MSI-X *pending bit: got 0*"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges pci.sriov", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},

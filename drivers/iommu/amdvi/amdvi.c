@@ -742,6 +742,7 @@ const struct iommu_ops amdvi_ops = {
 	.irq_map = amdvi_irq_map,
 	.irq_update = amdvi_irq_update,
 	.irq_write = amdvi_irq_write,
+	.irq_sync = amdvi_irq_sync,
 	.irq_reserved = amdvi_irq_reserved,
 	.irq_unmap = amdvi_irq_unmap,
 	.irq_message = amdvi_irq_message,

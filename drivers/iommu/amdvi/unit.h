@@ -103,6 +103,7 @@ int amdvi_fault_irq(struct iommu *, const struct irq_route *, const char **why);
 /* ir.c */
 int amdvi_ir_enable(struct iommu *, bool eim);
 void amdvi_ir_disable(struct iommu *);
+int amdvi_irq_sync(struct iommu *);
 int amdvi_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 int amdvi_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int amdvi_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);

@@ -122,6 +122,7 @@ int vtd_inv_iec(struct vtd *, unsigned index);
 /* ---- ir.c ---- */
 int vtd_ir_enable(struct iommu *, bool eim);
 void vtd_ir_disable(struct iommu *);
+int vtd_irq_sync(struct iommu *);
 int vtd_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 int vtd_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int vtd_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);
