@@ -148,33 +148,11 @@ static void test_entries(void)
 	done(&t);
 }
 
+static struct pgt v1_of_four(unsigned bits) { return v1(4, bits); }
+
 static void test_refused(void)
 {
 	struct pgt t = v1(4, 47);
-	const uint64_t end = 1ull << 47, all = PGT_ALL_SIZES;
-
-	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 0, 3, all), -22);
-	CHECK_EQ(pgt_map(&t, 0x1001, 0x1000, 4096, 3, all), -22);
-	CHECK_EQ(pgt_map(&t, 0x1000, 0x1001, 4096, 3, all), -22);
-	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4097, 3, all), -22);
-	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4096, 0, all), -22);
-	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4096, 4, all), -22);
-	CHECK_EQ(pgt_map(&t, end, 0x1000, 4096, 3, all), -34);
-	CHECK_EQ(pgt_map(&t, end - 4096, 0x1000, 8192, 3, all), -34);
-	CHECK_EQ(pgt_map(&t, 0x1000, 1ull << 52, 4096, 3, all), -34);
-	CHECK_EQ(pgt_map(&t, 0x1000, (1ull << 52) - 4096, 8192, 3, all), -34);
-	CHECK_EQ(pgt_map(&t, 0x1000, (1ull << 52) - 4096, 4096, 3, all), 0);
-	CHECK_EQ(pgt_unmap(&t, 0x1000, 4096), 0);
-	CHECK_EQ(pgt_map(&t, -4096ull, 0x1000, 4096, 3, all), -34);
-	CHECK_EQ(pgt_map(&t, 0x1000, 0, -4096ull, 3, all), -34);
-	CHECK_EQ(pgt_unmap(&t, 0x2000, 4096), -2);
-
-	/* All or nothing: a page in the way, the last one. */
-	CHECK_EQ(pgt_map(&t, 0x205000, 0x9000, 4096, 3, all), 0);
-	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 0x205000, 3, all), -17);
-	agree(&t, 0x1000, 0, 0, 0);
-	CHECK_EQ(pgt_unmap(&t, 0x204000, 8192), -2);
-	agree(&t, 0x205000, 0x9000, 4096, 3);
 
 	/* Sizes that are not allowed; 4 KiB always is. */
 	CHECK_EQ(pgt_map(&t, 0x800000, 0x800000, 4 * PGT_2M, 3, PGT_2M), 0);
@@ -199,32 +177,6 @@ static void test_refused(void)
 	CHECK_EQ(pgt_unmap(&t, -8192ull, 8192), 0);
 	agree(&t, 0, 0x3000, 4096, 1);
 	done(&t);
-}
-
-/* Memory runs out at every allocation there is: nothing is left behind. */
-static void test_no_memory(void)
-{
-	for (unsigned n = 0;; n++) {
-		struct pgt t = v1(4, 48);
-		int r;
-
-		CHECK_EQ(pgt_map(&t, 0x3ff000, 0x1000, 4096, 3, 0), 0);
-		fail_after = n;
-		r = pgt_map(&t, 0x3fffe000000, 0x1000, 8 * PGT_2M, 3, 0);
-		fail_after = ~0u;
-		check_flushed();
-		if (r == 0) {
-			done(&t);
-			CHECK(n > 8);
-			return;
-		}
-		CHECK_EQ(r, -12);
-		agree(&t, 0x3fffe000000, 0, 0, 0);
-		agree(&t, 0x3ff000, 0x1000, 4096, 3);
-		pgt_reap(&t);
-		CHECK_EQ(t.pages, 4);
-		done(&t);
-	}
 }
 
 /* ---- the model ---- */
@@ -351,8 +303,9 @@ int main(void)
 {
 	test_one_of_each();
 	test_entries();
+	check_refused(v1_of_four, 47);
 	test_refused();
-	test_no_memory();
+	check_no_memory(v1_of_four);
 	for (unsigned levels = 2; levels <= 6; levels++)
 		test_model(levels * 7919, levels);
 	return host_done("pgtable_amd_v1");

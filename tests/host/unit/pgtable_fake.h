@@ -88,3 +88,63 @@ static void done(struct pgt *t)
 	CHECK_EQ(t->pages, 0);
 	CHECK_EQ(pages_used, 0);
 }
+
+/* ---- what the formats have in common; make_one: of four levels, whose input is cut to so many bits ---- */
+
+static void check_refused(struct pgt (*make_one)(unsigned bits), unsigned bits)
+{
+	struct pgt t = make_one(bits);
+	const uint64_t end = 1ull << bits, all = PGT_ALL_SIZES;
+	struct pgt_leaf leaf;
+
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 0, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1001, 0x1000, 4096, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1001, 4096, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4097, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4096, 0, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4096, 4, all), -22);
+	CHECK_EQ(pgt_map(&t, end, 0x1000, 4096, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, end - 4096, 0x1000, 8192, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, 1ull << 52, 4096, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, (1ull << 52) - 4096, 8192, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, (1ull << 52) - 4096, 4096, 3, all), 0);
+	CHECK_EQ(pgt_unmap(&t, 0x1000, 4096), 0);
+	CHECK_EQ(pgt_map(&t, -4096ull, 0x1000, 4096, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0, -4096ull, 3, all), -34);
+	CHECK_EQ(pgt_unmap(&t, 0x2000, 4096), -2);
+
+	/* All or nothing: a page in the way, the last one. */
+	CHECK_EQ(pgt_map(&t, 0x205000, 0x9000, 4096, 3, all), 0);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 0x205000, 3, all), -17);
+	CHECK_EQ(pgt_lookup(&t, 0x1000, &leaf), -2);
+	CHECK_EQ(pgt_unmap(&t, 0x204000, 8192), -2);
+	CHECK_EQ(pgt_lookup(&t, 0x205000, &leaf), 0);
+	done(&t);
+}
+
+/* Memory runs out at every allocation there is: nothing is left behind. */
+static void check_no_memory(struct pgt (*make_one)(unsigned bits))
+{
+	for (unsigned n = 0;; n++) {
+		struct pgt t = make_one(48);
+		struct pgt_leaf leaf;
+		int r;
+
+		CHECK_EQ(pgt_map(&t, 0x3ff000, 0x1000, 4096, 3, 0), 0);
+		fail_after = n;
+		r = pgt_map(&t, 0x3fffe000000, 0x1000, 8 * PGT_2M, 3, 0);
+		fail_after = ~0u;
+		check_flushed();
+		if (r == 0) {
+			done(&t);
+			CHECK(n > 8);
+			return;
+		}
+		CHECK_EQ(r, -12);
+		CHECK_EQ(pgt_lookup(&t, 0x3fffe000000, &leaf), -2);
+		CHECK_EQ(pgt_lookup(&t, 0x3ff000, &leaf), 0);
+		pgt_reap(&t);
+		CHECK_EQ(t.pages, 4);
+		done(&t);
+	}
+}
