@@ -128,19 +128,6 @@ int iommu_fault_wait(struct iommu *iommu, struct iommu_fault *fault, uint64_t ns
 	return -ETIMEDOUT;
 }
 
-int iommu_free_entries(const uint64_t *used, unsigned count, unsigned n)
-{
-	for (unsigned first = n > 1 && SABOTAGE(ir_block_misaligned); first + n <= count; first += n) {
-		unsigned i = first;
-
-		while (i < first + n && !(used[i / 64] & BIT64(i % 64)))
-			i++;
-		if (i == first + n)
-			return (int)first;
-	}
-	return -ENOSPC;
-}
-
 const char *iommu_reason_name(enum iommu_reason reason)
 {
 	static const char *const names[] = {

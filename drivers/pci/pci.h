@@ -92,6 +92,7 @@ const char *pci_check_caps(pci_rid_t, unsigned *at);
 #define PCI_CAP_MSIX 0x11
 #define PCI_CAP_AF   0x13
 #define PCI_EXT_CAP_ATS 0x0f
+#define PCI_EXT_CAP_PASID 0x1b
 
 /* ---- ATS (ats.c) ---- */
 /* Invalidations that the function takes at once, 1 to 32; 0: it has no ATS. */

@@ -266,7 +266,7 @@ static void read_caps(struct amdvi *v)
 	c->raw[1] = header;
 	c->translation = c->passthrough = c->coherent = c->queued_invalidation = true;
 	c->page_2m = c->page_1g = c->ir_by_source = true;
-	c->page_sizes = AMD_V1_ALL_SIZES;
+	c->page_sizes = PGT_ALL_SIZES;
 	c->caching_mode = header != 0xffffffff && (header & CAP_HEADER_NPCACHE);
 	c->device_tlb = header != 0xffffffff && (header & CAP_HEADER_IOTLBSUP);
 	c->interrupt_remapping = ioapics_named();
@@ -440,36 +440,7 @@ static void amdvi_disable(struct iommu *iommu)
 
 /* ---- domains ---- */
 
-static uint64_t *v1_alloc(void *ctx, uint64_t *pa)
-{
-	gpa_t page;
-	void *va;
-
-	(void)ctx;
-	if (!phys_alloc(1, 1, PHYS_ANY, &page))
-		return NULL;
-	va = phys_to_virt(page);
-	memset(va, 0, PAGE_SIZE);
-	*pa = page.v;
-	return va;
-}
-
-static void v1_free(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	phys_free(gpa(pa), 1);
-}
-
-static uint64_t *v1_at(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	return phys_to_virt(gpa(pa));
-}
-
-/* Walks are coherent: CONTROL.Coherent, and SD is clear in every entry. */
-static const struct amd_v1_mem v1_mem = {v1_alloc, v1_free, v1_at, NULL};
-
-static struct amd_v1 *v1_of(const struct iommu_domain *d)
+static struct pgt *v1_of(const struct iommu_domain *d)
 {
 	return &((struct amdvi_domain *)d->priv)->v1;
 }
@@ -504,9 +475,15 @@ static int amdvi_domain_init(struct iommu_domain *d, bool passthrough)
 	priv = kzalloc(sizeof(*priv));
 	if (!priv)
 		return -ENOMEM;
-	priv->v1 = (struct amd_v1){.mem = &v1_mem, .levels = d->levels, .bits = iommu->caps.iova_bits};
+	/* Walks are coherent: CONTROL.Coherent, and SD is clear in every entry. */
+	priv->v1 = (struct pgt){.mem = &pgt_memory,
+				.format = PGT_AMD_V1,
+				.levels = d->levels,
+				.bits = iommu->caps.iova_bits,
+				.sizes = iommu->caps.page_sizes,
+				.leaf_bits = PTE_FC};
 	if (!passthrough)
-		r = amd_v1_init(&priv->v1);
+		r = pgt_init(&priv->v1);
 	if (r < 0) {
 		kfree(priv);
 		return r;
@@ -521,20 +498,10 @@ static int amdvi_domain_init(struct iommu_domain *d, bool passthrough)
 	return 0;
 }
 
-/* The leaves allowed: the sizes that every unit has, and those between them for who asks for one. */
-static uint64_t leaf_sizes(size_t page_max)
-{
-	const uint64_t natural = AMD_V1_4K | AMD_V1_2M | AMD_V1_1G;
-
-	if (page_max == 0)
-		return natural;
-	return (natural & page_max ? natural : AMD_V1_ALL_SIZES) & ((2ull << (63 - __builtin_clzll(page_max))) - 1);
-}
-
 static int map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_t prot, size_t page_max)
 {
 	struct amdvi *v = amdvi_of(d->iommu);
-	const int r = amd_v1_map(v1_of(d), at.v, to.v, size, prot, leaf_sizes(page_max));
+	const int r = pgt_map(v1_of(d), at.v, to.v, size, prot, pgt_sizes(PGT_ALL_SIZES, page_max));
 
 	d->table_pages = v1_of(d)->pages;
 	if (r < 0 || !d->iommu->caps.caching_mode)
@@ -679,7 +646,7 @@ static void amdvi_domain_fini(struct iommu_domain *d)
 	}
 	if (!d->passthrough && !d->iommu->broken) {
 		amdvi_inv_domain(v, d->id, deadline_in(AMDVI_WAIT_NS));
-		amd_v1_fini(v1_of(d));
+		pgt_fini(v1_of(d));
 	}
 	v->domain_used[d->id / 64] &= ~BIT64(d->id % 64);
 	v->domain_levels[d->id] = 0;
@@ -700,13 +667,13 @@ static int amdvi_unmap(struct iommu_domain *d, iova_t at, size_t size)
 {
 	if (d->iommu->broken)
 		return -EIO;
-	return d->passthrough ? -EINVAL : amd_v1_unmap(v1_of(d), at.v, size);
+	return d->passthrough ? -EINVAL : pgt_unmap(v1_of(d), at.v, size);
 }
 
 static int amdvi_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
 {
-	struct amd_v1_leaf l;
-	const int r = d->passthrough ? -EINVAL : amd_v1_lookup(v1_of(d), at.v, &l);
+	struct pgt_leaf l;
+	const int r = d->passthrough ? -EINVAL : pgt_lookup(v1_of(d), at.v, &l);
 
 	if (r == 0)
 		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
@@ -719,7 +686,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 	const int r = amdvi_inv_domain(amdvi_of(d->iommu), d->id, dl);
 
 	if (r == 0 && !d->passthrough) {
-		amd_v1_reap(v1_of(d));
+		pgt_reap(v1_of(d));
 		d->table_pages = v1_of(d)->pages;
 	}
 	return r;
@@ -727,7 +694,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 
 static int amdvi_sync(struct iommu_domain *d, const struct sync_range *range, struct deadline dl)
 {
-	struct amd_v1 *v1 = v1_of(d);
+	struct pgt *v1 = v1_of(d);
 	int r;
 
 	if (d->iommu->broken)
@@ -742,6 +709,13 @@ static int amdvi_sync(struct iommu_domain *d, const struct sync_range *range, st
 	if (r == 0 && v1->limbo_pages > LIMBO_MAX)
 		r = sync_domain(d, dl);
 	return r;
+}
+
+static const char *amdvi_spoil_page(struct iommu_domain *d, iova_t at, unsigned n, enum iommu_reason *reason)
+{
+	const char *what = d->passthrough || d->iommu->broken ? NULL : pgt_spoil(v1_of(d), at.v, n, reason);
+
+	return what && sync_domain(d, deadline_in(AMDVI_WAIT_NS)) < 0 ? NULL : what;
 }
 
 static int amdvi_sync_all(struct iommu *iommu, struct deadline dl)
@@ -768,6 +742,7 @@ const struct iommu_ops amdvi_ops = {
 	.irq_map = amdvi_irq_map,
 	.irq_update = amdvi_irq_update,
 	.irq_write = amdvi_irq_write,
+	.irq_sync = amdvi_irq_sync,
 	.irq_reserved = amdvi_irq_reserved,
 	.irq_unmap = amdvi_irq_unmap,
 	.irq_message = amdvi_irq_message,
@@ -778,5 +753,6 @@ const struct iommu_ops amdvi_ops = {
 	.queue_waits = amdvi_queue_waits,
 	.queue_bad = amdvi_queue_bad,
 	.spoil = amdvi_spoil,
+	.spoil_page = amdvi_spoil_page,
 	.dump = amdvi_dump,
 };

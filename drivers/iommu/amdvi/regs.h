@@ -104,6 +104,8 @@
 #define DTE2_LINT0PASS        BIT64(62)
 #define DTE2_LINT1PASS        BIT64(63)
 
+#define PTE_FC                BIT64(60)         /* leaf (2.2.3): the device's accesses are coherent, whatever it asks for */
+
 /* ---- interrupt remapping table entries (2.2.5) ---- */
 #define IRTE_REMAPEN          BIT64(0)          /* of both forms */
 #define IRTE_INTTYPE          GENMASK64(4, 2)

@@ -5,7 +5,8 @@
 #include "drivers/iommu/amdvi/decode.h"
 #include "drivers/iommu/amdvi/regs.h"
 #include "drivers/iommu/iommu.h"
-#include "drivers/iommu/pgtable/amd_v1.h"
+#include "drivers/iommu/pgtable/pgtable.h"
+#include "drivers/iommu/pgtable/spoil.h"
 #include "kernel/acpi/acpi.h"
 #include "kernel/mm/mm.h"
 
@@ -58,7 +59,7 @@ struct amdvi {
 	struct amdvi_irt irt[AMDVI_DEVICES];
 };
 
-struct amdvi_domain { struct amd_v1 v1; uint32_t unity; }; /* unity: bit n: IVMD n is mapped */
+struct amdvi_domain { struct pgt v1; uint32_t unity; }; /* unity: bit n: IVMD n is mapped */
 
 static inline struct amdvi *amdvi_of(const struct iommu *iommu) { return iommu->priv; }
 static inline uint64_t amdvi_r64(const struct amdvi *v, unsigned reg) { return mmio_r64(v->regs + reg); }
@@ -102,6 +103,7 @@ int amdvi_fault_irq(struct iommu *, const struct irq_route *, const char **why);
 /* ir.c */
 int amdvi_ir_enable(struct iommu *, bool eim);
 void amdvi_ir_disable(struct iommu *);
+int amdvi_irq_sync(struct iommu *);
 int amdvi_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 int amdvi_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int amdvi_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);

@@ -4,8 +4,11 @@
 
 #include "drivers/iommu/virtio/unit.h"
 
+#include "drivers/apic/apic.h"
 #include "kernel/acpi/acpi.h"
+#include "kernel/irq/irq.h"
 #include "kernel/lib/err.h"
+#include "kernel/lib/sabotage.h"
 
 static void offer(struct viommu *v, uint32_t i)
 {
@@ -71,12 +74,75 @@ void viommu_fault_clear(struct iommu *iommu)
 		kick(v);
 }
 
+/* ---- its interrupt: INTx, a level until the ISR status is read (4.1.4.5) ---- */
+
+static void serve(int vector, void *arg)
+{
+	const struct viommu *v = arg;
+
+	(void)vector;
+	(void)virtio_isr(&v->virtio);
+}
+
+/* After a start too, which begins with everything off. */
+void viommu_events_interrupt(struct viommu *v)
+{
+	const bool on = v->line.io != NULL;
+
+	if (v->running && v->events.avail)
+		virtqueue_interrupts(&v->events, on);
+	/* What it has signalled before nobody waits for. */
+	(void)virtio_isr(&v->virtio);
+	pci_set_command(v->virtio.pci, on ? 0 : PCI_COMMAND_INTX_OFF, on ? PCI_COMMAND_INTX_OFF : 0);
+}
+
+static void line_off(struct viommu *v)
+{
+	if (!v->line.io)
+		return;
+	ioapic_rte_write(v->line.io, v->line.pin, v->line.masked);
+	v->line.io = NULL;
+	viommu_events_interrupt(v);
+	irq_set_handler(v->line.vector, NULL, NULL);
+}
+
+/* By the pin that the firmware's tables name. */
 int viommu_fault_irq(struct iommu *iommu, const struct irq_route *route, const char **why)
 {
-	const struct viommu *v = viommu_of(iommu);
+	struct viommu *v = viommu_of(iommu);
+	struct pci_dev *dev = v->virtio.pci;
+	struct irq_route r;
+	struct pci_intx intx;
+	struct ioapic *io;
+	uint64_t rte;
+	int err;
 
-	(void)route;
-	*why = v->virtio.pci->cap_msix ? "plumb does not use the MSI-X of a virtio-iommu" :
-					 "the virtio-iommu has no MSI-X (QEMU gives its function INTx alone)";
-	return -EOPNOTSUPP;
+	line_off(v);
+	*why = "plumb does not use the MSI-X of a virtio-iommu";
+	if (dev->cap_msix)
+		return -EOPNOTSUPP;
+	err = pci_intx_route(dev, &intx);
+	*why = intx.how;
+	io = err < 0 ? NULL : ioapic_of_gsi(intx.gsi, &v->line.pin);
+	if (err == 0)
+		*why = "no I/O APIC has the pin that the tables name for the virtio-iommu's INTx";
+	if (!io)
+		return -EOPNOTSUPP;
+	if (!route)
+		return 0;
+	r = *route;
+	r.level = !intx.edge;
+	r.active_low = intx.active_low;
+	err = msg_ioapic_compat(&r, true, &v->line.masked, why);
+	if (err == 0)
+		err = msg_ioapic_compat(&r, false, &rte, why);
+	if (err < 0)
+		return err;
+	v->line.io = io;
+	v->line.vector = r.vector;
+	irq_set_handler(r.vector, serve, v);
+	viommu_events_interrupt(v);
+	if (!SABOTAGE(viommu_pin_masked))
+		ioapic_rte_write(io, v->line.pin, rte);
+	return 0;
 }

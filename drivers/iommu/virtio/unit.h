@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "drivers/iommu/pgtable/amd_v1.h"
+#include "drivers/iommu/pgtable/pgtable.h"
 #include "drivers/iommu/virtio/decode.h"
 #include "drivers/iommu/virtio/regs.h"
 #include "drivers/iommu/virtio/viommu.h"
@@ -38,12 +38,13 @@ struct viommu_shared {
 	uint8_t properties[VIOMMU_PROBE_MAX];
 };
 
-struct viommu_domain { uint32_t id; bool passthrough; struct amd_v1 v1; };
+struct viommu_domain { uint32_t id; bool passthrough; struct pgt v1; };
 struct viommu_device { uint32_t endpoint; struct viommu_domain *domain; }; /* domain NULL: not in use */
 
 /* What PROBE told of a function. result: -ENOENT: the unit knows no such endpoint. */
 struct viommu_endpoint { pci_rid_t rid; int result; unsigned regions; struct iommu_region region[VIOMMU_REGIONS]; };
 
+struct ioapic;
 struct viommu {
 	struct iommu *iommu;
 	uint32_t index;                /* among the VIOT's units */
@@ -64,6 +65,12 @@ struct viommu {
 	struct viommu_endpoint *endpoint;
 	unsigned endpoints;
 	const char *damaged;           /* what was wrong with a property list */
+	struct {                       /* of its interrupt; io NULL: off */
+		struct ioapic *io;
+		unsigned pin;
+		int vector;
+		uint64_t masked;       /* its entry */
+	} line;
 };
 
 static inline struct viommu *viommu_of(const struct iommu *iommu) { return iommu->priv; }
@@ -86,6 +93,7 @@ void viommu_requests_reset(struct viommu *);
 
 /* event.c */
 void viommu_events_fill(struct viommu *);
+void viommu_events_interrupt(struct viommu *);     /* on or off, as fault_irq() was asked for */
 int viommu_fault_pop(struct iommu *, struct iommu_fault *);
 void viommu_fault_clear(struct iommu *);
 int viommu_fault_irq(struct iommu *, const struct irq_route *, const char **why);

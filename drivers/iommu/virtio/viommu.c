@@ -86,7 +86,7 @@ int viommu_start(struct viommu *v)
 	int r;
 
 	/* A test may have taken Bus Master away, and DRIVER_OK with it. */
-	pci_set_command(v->virtio.pci, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_OFF, 0);
+	pci_set_command(v->virtio.pci, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 0);
 	v->running = false;
 	r = virtio_reset(&v->virtio);
 	if (r == 0)
@@ -103,6 +103,7 @@ int viommu_start(struct viommu *v)
 	virtio_driver_ok(&v->virtio);
 	viommu_events_fill(v);
 	v->running = true;
+	viommu_events_interrupt(v);
 	return 0;
 }
 
@@ -146,7 +147,7 @@ static int tell_detach(struct viommu *v, const struct viommu_domain *d, uint32_t
 	return viommu_request(v, req, sizeof(req));
 }
 
-static int post_map(struct viommu *v, const struct viommu_domain *d, uint64_t at, const struct amd_v1_leaf *leaf)
+static int post_map(struct viommu *v, const struct viommu_domain *d, uint64_t at, const struct pgt_leaf *leaf)
 {
 	uint8_t req[36] = {VIRTIO_IOMMU_T_MAP};
 
@@ -175,9 +176,9 @@ static int post_unmap(struct viommu *v, const struct viommu_domain *d, uint64_t 
 static int tell_maps(struct viommu *v, const struct viommu_domain *d, uint64_t at, uint64_t last)
 {
 	int r = viommu_flush(v, deadline_in(VIOMMU_WAIT_NS));
-	struct amd_v1_leaf leaf;
+	struct pgt_leaf leaf;
 
-	while (r == 0 && amd_v1_next(&d->v1, &at, &leaf) == 0 && at <= last) {
+	while (r == 0 && pgt_next(&d->v1, &at, &leaf) == 0 && at <= last) {
 		r = post_map(v, d, at, &leaf);
 		if (at + (leaf.size - 1) >= last)
 			break;
@@ -296,9 +297,9 @@ static void read_config(struct viommu *v)
 
 	c->raw[0] = v->virtio.offered;
 	c->raw[1] = mask;
-	c->page_sizes = mask & AMD_V1_ALL_SIZES;
-	c->page_2m = c->page_sizes & AMD_V1_2M;
-	c->page_1g = c->page_sizes & AMD_V1_1G;
+	c->page_sizes = mask & PGT_ALL_SIZES;
+	c->page_2m = c->page_sizes & PGT_2M;
+	c->page_1g = c->page_sizes & PGT_1G;
 	/* Of the range's lower end we use nothing: it is 0 in every unit known. */
 	c->iova_bits = v->input.last ? 64 - (unsigned)__builtin_clzll(v->input.last) : 0;
 	if (c->iova_bits && v->input.last != ~0ull >> (64 - c->iova_bits))
@@ -455,32 +456,6 @@ static int viommu_reset(struct iommu *iommu)
 
 /* ---- domains ---- */
 
-static uint64_t *v1_alloc(void *ctx, uint64_t *pa)
-{
-	gpa_t page;
-
-	(void)ctx;
-	if (!phys_alloc(1, 1, PHYS_ANY, &page))
-		return NULL;
-	memset(phys_to_virt(page), 0, PAGE_SIZE);
-	*pa = page.v;
-	return phys_to_virt(page);
-}
-
-static void v1_free(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	phys_free(gpa(pa), 1);
-}
-
-static uint64_t *v1_at(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	return phys_to_virt(gpa(pa));
-}
-
-static const struct amd_v1_mem v1_mem = {v1_alloc, v1_free, v1_at, NULL};
-
 static struct viommu_domain *priv_of(const struct iommu_domain *d) { return d->priv; }
 
 static int viommu_domain_init(struct iommu_domain *d, bool passthrough)
@@ -504,9 +479,13 @@ static int viommu_domain_init(struct iommu_domain *d, bool passthrough)
 	if (!priv)
 		return -ENOMEM;
 	*priv = (struct viommu_domain){.id = v->domains.first + n, .passthrough = passthrough,
-				       .v1 = {.mem = &v1_mem, .levels = levels, .bits = d->iommu->caps.iova_bits}};
+				       .v1 = {.mem = &pgt_memory,
+					      .format = PGT_AMD_V1,
+					      .levels = levels,
+					      .bits = d->iommu->caps.iova_bits,
+					      .sizes = d->iommu->caps.page_sizes}};
 	if (!passthrough)
-		r = amd_v1_init(&priv->v1);
+		r = pgt_init(&priv->v1);
 	if (r < 0) {
 		kfree(priv);
 		return r;
@@ -542,7 +521,7 @@ static void viommu_domain_fini(struct iommu_domain *d)
 			detach(v, &v->device[i]);
 	}
 	if (!d->passthrough)
-		amd_v1_fini(&priv->v1);
+		pgt_fini(&priv->v1);
 	v->domain_used[d->id / 64] &= ~BIT64(d->id % 64);
 	kfree(priv);
 	d->priv = NULL;
@@ -595,14 +574,6 @@ static int viommu_detach(struct iommu_domain *d, pci_rid_t rid)
 	return -ENOENT;
 }
 
-static uint64_t leaf_sizes(const struct iommu_caps *c, size_t page_max)
-{
-	const uint64_t natural = AMD_V1_4K | AMD_V1_2M | AMD_V1_1G;
-	const uint64_t sizes = page_max & ~natural ? c->page_sizes : c->page_sizes & natural;
-
-	return page_max ? sizes & ((2ull << (63 - __builtin_clzll(page_max))) - 1) : sizes;
-}
-
 static int viommu_map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_t prot, size_t page_max)
 {
 	struct viommu *v = viommu_of(d->iommu);
@@ -615,16 +586,16 @@ static int viommu_map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, 
 		return -EINVAL;
 	r = size && is_reserved(v, at.v, at.v + (size - 1)) ? -EPERM : 0;
 	if (r == 0)
-		r = amd_v1_map(&priv->v1, at.v, to.v, size, prot, leaf_sizes(&d->iommu->caps, page_max));
+		r = pgt_map(&priv->v1, at.v, to.v, size, prot, pgt_sizes(PGT_ALL_SIZES, page_max));
 	if (r == 0 && is_live(v, priv)) {
 		r = tell_maps(v, priv, at.v, at.v + (size - 1));
 		if (r < 0) {
-			amd_v1_unmap(&priv->v1, at.v, size);
+			pgt_unmap(&priv->v1, at.v, size);
 			if (post_unmap(v, priv, at.v, size) == 0)
 				viommu_flush(v, deadline_in(VIOMMU_WAIT_NS));
 		}
 	}
-	amd_v1_reap(&priv->v1);
+	pgt_reap(&priv->v1);
 	d->table_pages = priv->v1.pages;
 	return r;
 }
@@ -640,10 +611,10 @@ static int viommu_unmap(struct iommu_domain *d, iova_t at, size_t size)
 		return -EIO;
 	if (d->passthrough)
 		return -EINVAL;
-	r = amd_v1_unmap(&priv->v1, at.v, size);
+	r = pgt_unmap(&priv->v1, at.v, size);
 	if (r == 0 && is_live(v, priv))
 		r = post_unmap(v, priv, at.v, size);
-	amd_v1_reap(&priv->v1);
+	pgt_reap(&priv->v1);
 	d->table_pages = priv->v1.pages;
 	return r;
 }
@@ -651,8 +622,8 @@ static int viommu_unmap(struct iommu_domain *d, iova_t at, size_t size)
 /* What the device was told. */
 static int viommu_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
 {
-	struct amd_v1_leaf l;
-	const int r = d->passthrough ? -EINVAL : amd_v1_lookup(&priv_of(d)->v1, at.v, &l);
+	struct pgt_leaf l;
+	const int r = d->passthrough ? -EINVAL : pgt_lookup(&priv_of(d)->v1, at.v, &l);
 
 	if (r == 0)
 		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};

@@ -85,13 +85,13 @@ int vtd_oneshot(struct vtd *v, uint32_t bit)
 
 /* ---- memory that the unit reads ---- */
 
+/* No fence: CLFLUSH keeps its order with the stores before and after it (SDM vol. 2, CLFLUSH). */
 static void flush_lines(const void *p, size_t size)
 {
 	const uintptr_t end = (uintptr_t)p + size;
 
 	for (uintptr_t at = (uintptr_t)p & ~(uintptr_t)(CACHE_LINE - 1); at < end; at += CACHE_LINE)
 		__asm__ volatile("clflush (%0)" : : "r"(at) : "memory");
-	__asm__ volatile("mfence" ::: "memory");
 }
 
 void vtd_flush(const struct vtd *v, const void *p, size_t size)
@@ -126,38 +126,11 @@ void vtd_set_entry(const struct vtd *v, struct vtd_entry *e, uint64_t lo, uint64
 	vtd_flush(v, e, sizeof(*e));
 }
 
-static uint64_t *pt_alloc(void *ctx, uint64_t *pa)
-{
-	gpa_t page;
-	void *va;
-
-	(void)ctx;
-	if (!phys_alloc(1, 1, PHYS_ANY, &page))
-		return NULL;
-	va = phys_to_virt(page);
-	memset(va, 0, PAGE_SIZE);
-	*pa = page.v;
-	return va;
-}
-
-static void pt_free(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	phys_free(gpa(pa), 1);
-}
-
-static uint64_t *pt_at(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	return phys_to_virt(gpa(pa));
-}
-
 static void pt_flush(void *ctx, const void *p, size_t size)
 {
 	vtd_flush_paging(ctx, p, size);
 }
 
-static const struct vtd_pt_mem pt_mem = {pt_alloc, pt_free, pt_at, pt_flush};
 
 /* ---- bringing a unit to a known state ---- */
 
@@ -175,8 +148,8 @@ static unsigned most_levels(const struct iommu_caps *c)
 static uint64_t page_sizes(const struct vtd *v, unsigned stage)
 {
 	if (stage == 1)
-		return VTD_PT_4K | VTD_PT_2M | (v->cap & CAP_FS1GP ? VTD_PT_1G : 0);
-	return VTD_PT_4K | (v->cap & CAP_SLLPS_2M ? VTD_PT_2M : 0) | (v->cap & CAP_SLLPS_1G ? VTD_PT_1G : 0);
+		return PGT_4K | PGT_2M | (v->cap & CAP_FS1GP ? PGT_1G : 0);
+	return PGT_4K | (v->cap & CAP_SLLPS_2M ? PGT_2M : 0) | (v->cap & CAP_SLLPS_1G ? PGT_1G : 0);
 }
 
 static void read_caps(struct vtd *v)
@@ -199,8 +172,8 @@ static void read_caps(struct vtd *v)
 	c->fault_records = (unsigned)FIELD_GET(CAP_NFR, cap) + 1;
 	c->caching_mode = cap & CAP_CM;
 	c->page_sizes = page_sizes(v, default_stage(v));
-	c->page_2m = c->page_sizes & VTD_PT_2M;
-	c->page_1g = c->page_sizes & VTD_PT_1G;
+	c->page_2m = c->page_sizes & PGT_2M;
+	c->page_1g = c->page_sizes & PGT_1G;
 	c->posted = cap & CAP_PI;
 	c->coherent = ecap & ECAP_C;
 	c->queued_invalidation = ecap & ECAP_QI;
@@ -396,16 +369,17 @@ static int vtd_domain_init(struct iommu_domain *d, bool passthrough)
 	priv = kzalloc(sizeof(*priv));
 	if (!priv)
 		return -ENOMEM;
-	priv->pt = (struct vtd_pt){.mem = &pt_mem,
-				   .ctx = v,
-				   .stage = d->stage == 1 ? VTD_FIRST : VTD_SECOND,
-				   .levels = d->levels,
-				   .bits = (unsigned)FIELD_GET(CAP_MGAW, v->cap) + 1,
-				   .sizes = page_sizes(v, d->stage),
-				   .leaf_bits = d->stage == 2 && (iommu->caps.snoop_control || SABOTAGE(vtd_leaf_snoop)) ?
-							SL_SNP : 0};
+	priv->pt = (struct pgt){.mem = &pgt_memory,
+				.flush = pt_flush,
+				.ctx = v,
+				.format = d->stage == 1 ? PGT_VTD_FIRST : PGT_VTD_SECOND,
+				.levels = d->levels,
+				.bits = (unsigned)FIELD_GET(CAP_MGAW, v->cap) + 1,
+				.sizes = page_sizes(v, d->stage),
+				.leaf_bits = d->stage == 2 && (iommu->caps.snoop_control || SABOTAGE(vtd_leaf_snoop)) ?
+						     SL_SNP : 0};
 	if (!passthrough)
-		r = vtd_pt_init(&priv->pt);
+		r = pgt_init(&priv->pt);
 	if (r < 0) {
 		kfree(priv);
 		return r;
@@ -427,7 +401,7 @@ static int inv_domain(struct iommu_domain *d, struct deadline dl)
 static int map(struct iommu_domain *d, iova_t at, gpa_t to, size_t size, uint32_t prot, size_t page_max)
 {
 	struct vtd *v = vtd_of(d->iommu);
-	const int r = vtd_pt_map(vtd_pt_of(d), at.v, to.v, size, prot, page_max);
+	const int r = pgt_map(vtd_pt_of(d), at.v, to.v, size, prot, pgt_sizes(PGT_NATURAL, page_max));
 
 	d->table_pages = vtd_pt_of(d)->pages;
 	if (r < 0)
@@ -581,7 +555,7 @@ static void vtd_domain_fini(struct iommu_domain *d)
 	}
 	if (!d->passthrough && !d->iommu->broken) {
 		inv_domain(d, deadline_in(VTD_WAIT_NS));
-		vtd_pt_fini(vtd_pt_of(d));
+		pgt_fini(vtd_pt_of(d));
 	}
 	v->domain_used[d->id / 64] &= ~BIT64(d->id % 64);
 	kfree(d->priv);
@@ -601,13 +575,13 @@ static int vtd_unmap(struct iommu_domain *d, iova_t at, size_t size)
 {
 	if (d->iommu->broken)
 		return -EIO;
-	return d->passthrough ? -EINVAL : vtd_pt_unmap(vtd_pt_of(d), at.v, size);
+	return d->passthrough ? -EINVAL : pgt_unmap(vtd_pt_of(d), at.v, size);
 }
 
 static int vtd_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf *leaf)
 {
-	struct vtd_pt_leaf l;
-	const int r = d->passthrough ? -EINVAL : vtd_pt_lookup(vtd_pt_of(d), at.v, &l);
+	struct pgt_leaf l;
+	const int r = d->passthrough ? -EINVAL : pgt_lookup(vtd_pt_of(d), at.v, &l);
 
 	if (r == 0)
 		*leaf = (struct iommu_leaf){gpa(l.pa), l.size, l.prot};
@@ -616,8 +590,8 @@ static int vtd_lookup(const struct iommu_domain *d, iova_t at, struct iommu_leaf
 
 static int vtd_used(const struct iommu_domain *d, iova_t at, bool *accessed, bool *dirty)
 {
-	struct vtd_pt_leaf l;
-	const int r = d->stage == 1 ? vtd_pt_lookup(vtd_pt_of(d), at.v, &l) : -EOPNOTSUPP;
+	struct pgt_leaf l;
+	const int r = d->stage == 1 ? pgt_lookup(vtd_pt_of(d), at.v, &l) : -EOPNOTSUPP;
 
 	if (r == 0) {
 		*accessed = l.accessed;
@@ -632,7 +606,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 	const int r = inv_domain(d, dl);
 
 	if (r == 0 && !d->passthrough) {
-		vtd_pt_reap(vtd_pt_of(d));
+		pgt_reap(vtd_pt_of(d));
 		d->table_pages = vtd_pt_of(d)->pages;
 	}
 	return r;
@@ -641,7 +615,7 @@ static int sync_domain(struct iommu_domain *d, struct deadline dl)
 static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, struct deadline dl)
 {
 	struct vtd *v = vtd_of(d->iommu);
-	struct vtd_pt *pt = vtd_pt_of(d);
+	struct pgt *pt = vtd_pt_of(d);
 	int r;
 
 	if (d->iommu->broken)
@@ -658,6 +632,13 @@ static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, stru
 	if (r == 0 && pt->limbo_pages > LIMBO_MAX)
 		r = sync_domain(d, dl);
 	return r;
+}
+
+static const char *vtd_spoil_page(struct iommu_domain *d, iova_t at, unsigned n, enum iommu_reason *reason)
+{
+	const char *what = d->passthrough || d->iommu->broken ? NULL : pgt_spoil(vtd_pt_of(d), at.v, n, reason);
+
+	return what && sync_domain(d, deadline_in(VTD_WAIT_NS)) < 0 ? NULL : what;
 }
 
 static int vtd_sync_all(struct iommu *iommu, struct deadline dl)
@@ -685,6 +666,7 @@ const struct iommu_ops vtd_ops = {
 	.irq_map = vtd_irq_map,
 	.irq_update = vtd_irq_update,
 	.irq_write = vtd_irq_write,
+	.irq_sync = vtd_irq_sync,
 	.irq_reserved = vtd_irq_reserved,
 	.irq_unmap = vtd_irq_unmap,
 	.irq_message = vtd_irq_message,
@@ -696,5 +678,6 @@ const struct iommu_ops vtd_ops = {
 	.queue_bad = vtd_queue_bad,
 	.queue_use = vtd_queue_use,
 	.spoil = vtd_spoil,
+	.spoil_page = vtd_spoil_page,
 	.dump = vtd_dump,
 };

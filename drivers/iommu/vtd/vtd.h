@@ -2,7 +2,8 @@
 #pragma once
 
 #include "drivers/iommu/iommu.h"
-#include "drivers/iommu/pgtable/vtd_pt.h"
+#include "drivers/iommu/pgtable/pgtable.h"
+#include "drivers/iommu/pgtable/spoil.h"
 #include "drivers/iommu/vtd/regs.h"
 #include "kernel/mm/mm.h"
 
@@ -57,7 +58,7 @@ struct vtd {
 };
 
 struct vtd_domain {
-	struct vtd_pt pt;
+	struct pgt pt;
 	uint32_t reserved;           /* bit n: RMRR n is mapped */
 };
 
@@ -94,7 +95,7 @@ int vtd_context_set(struct vtd *, pci_rid_t, const struct iommu_domain *, bool d
 /* -ENOENT: it is not in that domain. Invalidates nothing. */
 int vtd_context_clear(struct vtd *, pci_rid_t, uint16_t did);
 const char *vtd_context_spoil(struct vtd *, pci_rid_t, unsigned n, enum iommu_reason *); /* as ops.spoil */
-static inline struct vtd_pt *vtd_pt_of(const struct iommu_domain *d) { return &((struct vtd_domain *)d->priv)->pt; }
+static inline struct pgt *vtd_pt_of(const struct iommu_domain *d) { return &((struct vtd_domain *)d->priv)->pt; }
 /* Tables of that stage, in the mode that the unit is in: depths as caps.levels, and the most. */
 unsigned vtd_levels(const struct vtd *, unsigned stage);
 
@@ -121,6 +122,7 @@ int vtd_inv_iec(struct vtd *, unsigned index);
 /* ---- ir.c ---- */
 int vtd_ir_enable(struct iommu *, bool eim);
 void vtd_ir_disable(struct iommu *);
+int vtd_irq_sync(struct iommu *);
 int vtd_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 int vtd_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int vtd_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);

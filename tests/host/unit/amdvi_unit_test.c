@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/amdvi/decode.c drivers/iommu/pgtable/amd_v1.c drivers/pci/alias.c kernel/acpi/ivrs.c kernel/acpi/table.c kernel/irq/msg.c kernel/lib/crc.c kernel/lib/fmt.c
+// link: drivers/iommu/entries.c drivers/iommu/amdvi/decode.c drivers/iommu/pgtable/memory.c drivers/iommu/pgtable/pgtable.c drivers/pci/alias.c kernel/acpi/ivrs.c kernel/acpi/table.c kernel/irq/msg.c kernel/lib/crc.c kernel/lib/fmt.c
 /*
  * The AMD-Vi driver before a unit that is made of memory: command buffer, event log and device table as 48882 has
  * them (2.2, 2.4, 2.5, 3.4), which no QEMU does: a buffer that stands still at an illegal command, a log that
@@ -729,6 +729,32 @@ static void test_dead(void)
 
 /* ---- remapping: entries of both forms, each function's table its own ---- */
 
+/* Four messages of one function: entries in a row, the first a multiple of four, each by its own route. */
+static void entries_in_a_row(bool eim, uint64_t table)
+{
+	const struct irq_route one = {.dest = 9, .vector = 0x50};
+	const struct irq_route routes[4] = {{.dest = 1, .vector = 0x51}, {.dest = 2, .vector = 0x52}, {.dest = 3, .vector = 0x53},
+					    {.dest = 4, .vector = 0x54}};
+	const int alone = amdvi_ops.irq_map(&iommu, rid, &one, 1, NULL); /* in the way of 0 to 3 */
+	struct msi_msg m;
+	const int first = amdvi_ops.irq_map(&iommu, rid, routes, 4, &m);
+
+	CHECK((alone & 0xffff) == 0 && (first & 0xffff) == 4 && m.data == 4);
+	for (unsigned i = 0; i < 4; i++) {
+		if (eim)
+			CHECK(((struct amdvi_pair *)table)[4 + i].lo == (IRTE_REMAPEN | (i + 1) << 8) &&
+			      ((struct amdvi_pair *)table)[4 + i].hi == 0x51 + i);
+		else
+			CHECK_EQ(((uint32_t *)table)[4 + i], IRTE_REMAPEN | (i + 1) << 8 | (0x51 + i) << 16);
+	}
+	asked = 0;
+	CHECK_EQ(amdvi_ops.irq_sync(&iommu), 0);
+	CHECK(asked > 0 && list[0].op == INVALIDATE_INTERRUPT_TABLE);
+	CHECK_EQ(amdvi_ops.irq_unmap(&iommu, alone), 0);
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(amdvi_ops.irq_unmap(&iommu, first + i), 0);
+}
+
 static void test_remapping(void)
 {
 	const struct irq_route route = {.dest = 0x23, .vector = 0x61};
@@ -743,7 +769,7 @@ static void test_remapping(void)
 		CHECK_EQ(amdvi_ops.ir_enable(&iommu, eim), 0);
 		CHECK_EQ(!!(*reg(CONTROL) & CONTROL_XTEN), eim);
 		asked = 0;
-		index = amdvi_ops.irq_map(&iommu, rid, &route, &m);
+		index = amdvi_ops.irq_map(&iommu, rid, &route, 1, &m);
 		CHECK(index >= 0 && list[asked - 1].op == INVALIDATE_INTERRUPT_TABLE && (list[asked - 1].lo & CMD_DEVICEID) == rid.v);
 		CHECK_EQ(dte(rid.v)[2] & ~DTE2_INTROOT, DTE2_IV | FIELD_PREP(DTE2_INTTABLEN, 8ull) | FIELD_PREP(DTE2_INTCTL, INTCTL_REMAP));
 		table = dte(rid.v)[2] & DTE2_INTROOT;
@@ -761,6 +787,7 @@ static void test_remapping(void)
 		CHECK_EQ(((uint64_t *)(dte(0xa0)[2] & DTE2_INTROOT))[0], 0);
 		CHECK_EQ(amdvi_ops.irq_unmap(&iommu, index), 0);
 		CHECK_EQ(((uint32_t *)table)[eim ? 4 * (index & 0xffff) : index & 0xffff], 0);
+		entries_in_a_row(eim, table);
 		amdvi_ops.ir_disable(&iommu);
 		CHECK_EQ(dte(rid.v)[2], 0);
 	}

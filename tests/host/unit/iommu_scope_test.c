@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/iommu.c drivers/iommu/scope.c drivers/pci/alias.c kernel/acpi/dmar.c kernel/acpi/table.c kernel/lib/crc.c
+// link: drivers/iommu/entries.c drivers/iommu/iommu.c drivers/iommu/scope.c drivers/pci/alias.c kernel/acpi/dmar.c kernel/acpi/table.c kernel/lib/crc.c
 #include "drivers/iommu/amdvi/amdvi.h"
 #include "drivers/iommu/virtio/viommu.h"
 #include "drivers/iommu/vtd/vtd.h"
@@ -139,6 +139,7 @@ bool amdvi_covers_ioapic(const struct iommu *u, uint8_t id, pci_rid_t *s) { (voi
 bool viommu_covers(const struct iommu *u, const struct pci_dev *d) { (void)u, (void)d; return false; }
 struct pci_dev *viommu_nth(unsigned n) { (void)n; return NULL; }
 bool deadline_passed(struct deadline d) { (void)d; return true; }
+void cpu_relax(void) {}
 uint64_t ns_to_tsc(uint64_t ns) { return ns; }
 
 static unsigned unit_of(const struct pci_dev *d)

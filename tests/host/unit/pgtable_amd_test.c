@@ -1,95 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/pgtable/amd_v1.c
-#include "drivers/iommu/pgtable/amd_v1.h"
+// link: drivers/iommu/pgtable/pgtable.c
 #include "kernel/lib/random.h"
-#include "tests/host/host.h"
+#include "tests/host/unit/pgtable_fake.h"
 
 /*
- * The tables against a walker and a model. The walker reads raw entries as 48882 says hardware does and
+ * AMD's format against a walker and a model. The walker reads raw entries as 48882 says hardware does and
  * shares no line with the code; the model is an array with the translation of every page of a window.
- * Table memory counts its pages, gives out addresses that are not pointers, refuses on demand, and hands
- * every page back to the C library, so that ASan sees the use of one that was freed.
  */
-#define PAGES_MAX 4096
-#define PA_BASE   0x7000000000ull
-static uint64_t *page[PAGES_MAX];
-static unsigned pages_used, fail_after = ~0u;
-
-static uint64_t *mem_alloc(void *ctx, uint64_t *pa)
-{
-	(void)ctx;
-	if (fail_after == 0)
-		return NULL;
-	fail_after -= fail_after != ~0u;
-	for (unsigned i = 0; i < PAGES_MAX; i++) {
-		if (!page[i]) {
-			page[i] = calloc(512, 8);
-			pages_used++;
-			*pa = PA_BASE + i * 4096ull;
-			return page[i];
-		}
-	}
-	return NULL;
-}
-static uint64_t *mem_at(void *ctx, uint64_t pa)
-{
-	(void)ctx;
-	if (pa < PA_BASE || pa >= PA_BASE + PAGES_MAX * 4096ull || (pa & 4095) || !page[(pa - PA_BASE) >> 12])
-		abort();
-	return page[(pa - PA_BASE) >> 12];
-}
-static void mem_free(void *ctx, uint64_t pa)
-{
-	free(mem_at(ctx, pa));
-	page[(pa - PA_BASE) >> 12] = NULL;
-	pages_used--;
-}
-
-/* An incoherent walker sees what was flushed: at the end of an operation that must be everything. */
-static uint64_t seen[PAGES_MAX][512];
-static void mem_flush(void *ctx, const void *p, size_t size)
-{
-	(void)ctx;
-	for (unsigned i = 0; i < PAGES_MAX; i++) {
-		const size_t off = (size_t)((uintptr_t)p - (uintptr_t)page[i]);
-
-		if (page[i] && (uintptr_t)p >= (uintptr_t)page[i] && off < 4096) {
-			memcpy((uint8_t *)seen[i] + off, p, size);
-			return;
-		}
-	}
-	abort();
-}
-static const struct amd_v1_mem mem = {mem_alloc, mem_free, mem_at, mem_flush};
-
-static void check_flushed(void)
-{
-	bool same = true;
-
-	for (unsigned i = 0; i < PAGES_MAX; i++)
-		same &= !page[i] || !memcmp(page[i], seen[i], 4096);
-	CHECK(same);
-}
-
 #define FC (1ull << 60)
-static struct amd_v1 make(unsigned levels, unsigned bits)
+static struct pgt v1(unsigned levels, unsigned bits)
 {
-	struct amd_v1 t = {.mem = &mem, .levels = levels, .bits = bits, .leaf_bits = FC};
-
-	CHECK_EQ(amd_v1_init(&t), 0);
-	return t;
-}
-static void done(struct amd_v1 *t)
-{
-	amd_v1_fini(t);
-	CHECK_EQ(t->pages, 0);
-	CHECK_EQ(pages_used, 0);
+	return make((struct pgt){.format = PGT_AMD_V1, .levels = levels, .bits = bits, .sizes = PGT_ALL_SIZES, .leaf_bits = FC});
 }
 
 /* ---- the walker ---- */
 struct walk { bool ok; uint64_t pa, size, entry; unsigned prot; };
 
-static struct walk walk(const struct amd_v1 *t, uint64_t iova)
+static struct walk walk(const struct pgt *t, uint64_t iova)
 {
 	struct walk w = {.prot = 3};
 	unsigned level = t->levels;
@@ -127,11 +54,11 @@ static struct walk walk(const struct amd_v1 *t, uint64_t iova)
 	}
 }
 
-static void agree(const struct amd_v1 *t, uint64_t iova, uint64_t pa, uint64_t size, unsigned prot)
+static void agree(const struct pgt *t, uint64_t iova, uint64_t pa, uint64_t size, unsigned prot)
 {
 	const struct walk w = walk(t, iova);
-	struct amd_v1_leaf leaf = {0};
-	const int r = amd_v1_lookup(t, iova, &leaf);
+	struct pgt_leaf leaf = {0};
+	const int r = pgt_lookup(t, iova, &leaf);
 
 	if (prot == 0) {
 		CHECK(r == -2 && !w.ok);
@@ -142,10 +69,10 @@ static void agree(const struct amd_v1 *t, uint64_t iova, uint64_t pa, uint64_t s
 }
 
 /* The first leaf from there on; size 0: there is none. */
-static void check_next(const struct amd_v1 *t, uint64_t from, uint64_t at, uint64_t pa, uint64_t size)
+static void check_next(const struct pgt *t, uint64_t from, uint64_t at, uint64_t pa, uint64_t size)
 {
-	struct amd_v1_leaf leaf = {0};
-	const int r = amd_v1_next(t, &from, &leaf);
+	struct pgt_leaf leaf = {0};
+	const int r = pgt_next(t, &from, &leaf);
 
 	CHECK(size ? r == 0 && from == at && leaf.pa == pa && leaf.size == size : r == -2);
 }
@@ -155,34 +82,34 @@ static void test_one_of_each(void)
 {
 	for (unsigned levels = 1; levels <= 6; levels++) {
 		for (unsigned order = 12; order <= 51 && order < 12 + 9 * levels; order++) {
-			struct amd_v1 t = make(levels, 64);
+			struct pgt t = v1(levels, 64);
 			const uint64_t size = 1ull << order, top = (levels == 6 ? 0 : 1ull << t.bits) - size;
 			const uint64_t pa = order == 51 ? size : 3 * size;
 			const unsigned level = (order - 12) / 9 + 1;
-			struct amd_v1_leaf leaf;
+			struct pgt_leaf leaf;
 
 			CHECK_EQ(t.bits, levels == 6 ? 64 : 12 + 9 * levels);
-			CHECK_EQ(amd_v1_map(&t, top, pa, size, AMD_V1_W, AMD_V1_ALL_SIZES), 0);
+			CHECK_EQ(pgt_map(&t, top, pa, size, PGT_W, PGT_ALL_SIZES), 0);
 			CHECK_EQ(t.pages, levels - level + 1);
-			agree(&t, top, pa, size, AMD_V1_W);
-			agree(&t, top + size - 1, pa + size - 1, size, AMD_V1_W);
-			agree(&t, top + size / 2, pa + size / 2, size, AMD_V1_W);
+			agree(&t, top, pa, size, PGT_W);
+			agree(&t, top + size - 1, pa + size - 1, size, PGT_W);
+			agree(&t, top + size / 2, pa + size / 2, size, PGT_W);
 			agree(&t, top - 1, 0, 0, 0);
-			CHECK_EQ(amd_v1_lookup(&t, 1ull << (t.bits & 63), &leaf), levels == 6 ? -2 : -34);
+			CHECK_EQ(pgt_lookup(&t, 1ull << (t.bits & 63), &leaf), levels == 6 ? -2 : -34);
 			check_next(&t, 0, top, pa, size);
 			check_next(&t, top - 1, top, pa, size);
 			check_next(&t, top + size - 1, top, pa, size);
 			check_flushed();
-			CHECK_EQ(amd_v1_unmap(&t, top, size / 2), -22);
-			agree(&t, top + size / 2, pa + size / 2, size, AMD_V1_W);
-			CHECK_EQ(amd_v1_unmap(&t, top, size), 0);
+			CHECK_EQ(pgt_unmap(&t, top, size / 2), -22);
+			agree(&t, top + size / 2, pa + size / 2, size, PGT_W);
+			CHECK_EQ(pgt_unmap(&t, top, size), 0);
 			agree(&t, top, 0, 0, 0);
 			agree(&t, top + size - 1, 0, 0, 0);
 			check_next(&t, 0, 0, 0, 0);
 			CHECK_EQ(t.limbo_pages, levels - level);
 			CHECK_EQ(pages_used, levels - level + 1);
 			check_flushed();
-			amd_v1_reap(&t);
+			pgt_reap(&t);
 			CHECK(t.limbo_pages == 0 && t.pages == 1);
 			done(&t);
 		}
@@ -197,10 +124,10 @@ static void test_entries(void)
 		{4u << 20, 0x1ff000}, {512u << 20, 0xffff000}, {2ull << 30, 0x3ffff000}, {4ull << 30, 0x7ffff000},
 	};
 	const uint64_t rw = 3ull << 61;
-	struct amd_v1 t = make(4, 48);
+	struct pgt t = v1(4, 48);
 	const uint64_t *table;
 
-	CHECK_EQ(amd_v1_map(&t, 0x8040200000, 0x200000, AMD_V1_2M + AMD_V1_4K, AMD_V1_R, AMD_V1_NATURAL), 0);
+	CHECK_EQ(pgt_map(&t, 0x8040200000, 0x200000, PGT_2M + PGT_4K, PGT_R, (PGT_NATURAL | 1ull << 39 | 1ull << 48)), 0);
 	table = mem_at(NULL, t.root);
 	CHECK_EQ(table[1] & ~0xffffffffff000ull, rw | 3 << 9 | 1);
 	table = mem_at(NULL, table[1] & 0xffffffffff000ull);
@@ -214,62 +141,62 @@ static void test_entries(void)
 	for (unsigned i = 0; i < sizeof(encoded) / sizeof(encoded[0]); i++) {
 		const uint64_t at = 1ull << 40;
 
-		CHECK_EQ(amd_v1_map(&t, at, 1ull << 41, encoded[i].size, AMD_V1_W, AMD_V1_ALL_SIZES), 0);
+		CHECK_EQ(pgt_map(&t, at, 1ull << 41, encoded[i].size, PGT_W, PGT_ALL_SIZES), 0);
 		CHECK_EQ(walk(&t, at).entry, 1ull << 62 | FC | 1ull << 41 | encoded[i].low | 7 << 9 | 1);
-		CHECK_EQ(amd_v1_unmap(&t, at, encoded[i].size), 0);
+		CHECK_EQ(pgt_unmap(&t, at, encoded[i].size), 0);
 	}
 	done(&t);
 }
 
 static void test_refused(void)
 {
-	struct amd_v1 t = make(4, 47);
-	const uint64_t end = 1ull << 47, all = AMD_V1_ALL_SIZES;
+	struct pgt t = v1(4, 47);
+	const uint64_t end = 1ull << 47, all = PGT_ALL_SIZES;
 
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0x1000, 0, 3, all), -22);
-	CHECK_EQ(amd_v1_map(&t, 0x1001, 0x1000, 4096, 3, all), -22);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0x1001, 4096, 3, all), -22);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0x1000, 4097, 3, all), -22);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0x1000, 4096, 0, all), -22);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0x1000, 4096, 4, all), -22);
-	CHECK_EQ(amd_v1_map(&t, end, 0x1000, 4096, 3, all), -34);
-	CHECK_EQ(amd_v1_map(&t, end - 4096, 0x1000, 8192, 3, all), -34);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 1ull << 52, 4096, 3, all), -34);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, (1ull << 52) - 4096, 8192, 3, all), -34);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, (1ull << 52) - 4096, 4096, 3, all), 0);
-	CHECK_EQ(amd_v1_unmap(&t, 0x1000, 4096), 0);
-	CHECK_EQ(amd_v1_map(&t, -4096ull, 0x1000, 4096, 3, all), -34);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0, -4096ull, 3, all), -34);
-	CHECK_EQ(amd_v1_unmap(&t, 0x2000, 4096), -2);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 0, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1001, 0x1000, 4096, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1001, 4096, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4097, 3, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4096, 0, all), -22);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 4096, 4, all), -22);
+	CHECK_EQ(pgt_map(&t, end, 0x1000, 4096, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, end - 4096, 0x1000, 8192, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, 1ull << 52, 4096, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, (1ull << 52) - 4096, 8192, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, (1ull << 52) - 4096, 4096, 3, all), 0);
+	CHECK_EQ(pgt_unmap(&t, 0x1000, 4096), 0);
+	CHECK_EQ(pgt_map(&t, -4096ull, 0x1000, 4096, 3, all), -34);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0, -4096ull, 3, all), -34);
+	CHECK_EQ(pgt_unmap(&t, 0x2000, 4096), -2);
 
 	/* All or nothing: a page in the way, the last one. */
-	CHECK_EQ(amd_v1_map(&t, 0x205000, 0x9000, 4096, 3, all), 0);
-	CHECK_EQ(amd_v1_map(&t, 0x1000, 0x1000, 0x205000, 3, all), -17);
+	CHECK_EQ(pgt_map(&t, 0x205000, 0x9000, 4096, 3, all), 0);
+	CHECK_EQ(pgt_map(&t, 0x1000, 0x1000, 0x205000, 3, all), -17);
 	agree(&t, 0x1000, 0, 0, 0);
-	CHECK_EQ(amd_v1_unmap(&t, 0x204000, 8192), -2);
+	CHECK_EQ(pgt_unmap(&t, 0x204000, 8192), -2);
 	agree(&t, 0x205000, 0x9000, 4096, 3);
 
 	/* Sizes that are not allowed; 4 KiB always is. */
-	CHECK_EQ(amd_v1_map(&t, 0x800000, 0x800000, 4 * AMD_V1_2M, 3, AMD_V1_2M), 0);
-	agree(&t, 0x800000, 0x800000, AMD_V1_2M, 3);
-	CHECK_EQ(amd_v1_map(&t, 0x2000000, 0x800000, AMD_V1_2M, 3, 1u << 16), 0);
+	CHECK_EQ(pgt_map(&t, 0x800000, 0x800000, 4 * PGT_2M, 3, PGT_2M), 0);
+	agree(&t, 0x800000, 0x800000, PGT_2M, 3);
+	CHECK_EQ(pgt_map(&t, 0x2000000, 0x800000, PGT_2M, 3, 1u << 16), 0);
 	agree(&t, 0x2000000, 0x800000, 1u << 16, 3);
-	CHECK_EQ(amd_v1_map(&t, 0x4000000, 0x800000, AMD_V1_2M, 3, 0), 0);
+	CHECK_EQ(pgt_map(&t, 0x4000000, 0x800000, PGT_2M, 3, 0), 0);
 	agree(&t, 0x4000000, 0x800000, 4096, 3);
 	done(&t);
 
 	t.levels = 0;
-	CHECK_EQ(amd_v1_init(&t), -22);
+	CHECK_EQ(pgt_init(&t), -22);
 	t.levels = 7;
-	CHECK_EQ(amd_v1_init(&t), -22);
+	CHECK_EQ(pgt_init(&t), -22);
 
 	/* The ends of 64 bits of input. */
-	t = make(6, 64);
-	CHECK_EQ(amd_v1_map(&t, -8192ull, 0x3000, 8192, 3, 0), 0);
+	t = v1(6, 64);
+	CHECK_EQ(pgt_map(&t, -8192ull, 0x3000, 8192, 3, 0), 0);
 	agree(&t, -1ull, 0x4fff, 4096, 3);
-	CHECK_EQ(amd_v1_map(&t, -8192ull, 0x3000, 12288, 3, 0), -34);
-	CHECK_EQ(amd_v1_map(&t, 0, 0x3000, 4096, 1, 0), 0);
-	CHECK_EQ(amd_v1_unmap(&t, -8192ull, 8192), 0);
+	CHECK_EQ(pgt_map(&t, -8192ull, 0x3000, 12288, 3, 0), -34);
+	CHECK_EQ(pgt_map(&t, 0, 0x3000, 4096, 1, 0), 0);
+	CHECK_EQ(pgt_unmap(&t, -8192ull, 8192), 0);
 	agree(&t, 0, 0x3000, 4096, 1);
 	done(&t);
 }
@@ -278,12 +205,12 @@ static void test_refused(void)
 static void test_no_memory(void)
 {
 	for (unsigned n = 0;; n++) {
-		struct amd_v1 t = make(4, 48);
+		struct pgt t = v1(4, 48);
 		int r;
 
-		CHECK_EQ(amd_v1_map(&t, 0x3ff000, 0x1000, 4096, 3, 0), 0);
+		CHECK_EQ(pgt_map(&t, 0x3ff000, 0x1000, 4096, 3, 0), 0);
 		fail_after = n;
-		r = amd_v1_map(&t, 0x3fffe000000, 0x1000, 8 * AMD_V1_2M, 3, 0);
+		r = pgt_map(&t, 0x3fffe000000, 0x1000, 8 * PGT_2M, 3, 0);
 		fail_after = ~0u;
 		check_flushed();
 		if (r == 0) {
@@ -294,7 +221,7 @@ static void test_no_memory(void)
 		CHECK_EQ(r, -12);
 		agree(&t, 0x3fffe000000, 0, 0, 0);
 		agree(&t, 0x3ff000, 0x1000, 4096, 3);
-		amd_v1_reap(&t);
+		pgt_reap(&t);
 		CHECK_EQ(t.pages, 4);
 		done(&t);
 	}
@@ -316,7 +243,7 @@ static uint64_t leaf_at(uint64_t iova, uint64_t pa, uint64_t left, uint64_t size
 	return best;
 }
 
-static void check_window(const struct amd_v1 *t, uint64_t base)
+static void check_window(const struct pgt *t, uint64_t base)
 {
 	bool same = true;
 
@@ -346,7 +273,7 @@ static void test_model(uint64_t seed, unsigned levels)
 {
 	const uint64_t base = (1ull << 30) * (levels > 2 ? 5 : 1) - WINDOW / 2 * 4096ull - (levels == 2 ? 1u << 25 : 0);
 	struct random r = random_seed(seed);
-	struct amd_v1 t = make(levels, 64);
+	struct pgt t = v1(levels, 64);
 	unsigned mapped = 0, unmapped = 0, refused = 0;
 
 	memset(model, 0, sizeof(model));
@@ -356,7 +283,7 @@ static void test_model(uint64_t seed, unsigned levels)
 		unsigned first = random_below(&r, WINDOW) >> order << order;
 		unsigned n = (1 + random_below(&r, 3)) << order;
 		const uint64_t pa = (uint64_t)random_below(&r, 1u << 20) << (12 + order);
-		const uint64_t sizes = random_below(&r, 3) ? AMD_V1_ALL_SIZES : random_u64(&r);
+		const uint64_t sizes = random_below(&r, 3) ? PGT_ALL_SIZES : random_u64(&r);
 		const unsigned prot = 1 + random_below(&r, 3);
 		bool any = false, all = true;
 		int got;
@@ -367,7 +294,7 @@ static void test_model(uint64_t seed, unsigned levels)
 		if (random_below(&r, 2)) {
 			for (unsigned i = first; i < first + n; i++)
 				any |= model[i].prot != 0;
-			got = amd_v1_map(&t, base + first * 4096ull, pa, n * 4096ull, prot, sizes);
+			got = pgt_map(&t, base + first * 4096ull, pa, n * 4096ull, prot, sizes);
 			CHECK_EQ(got, any ? -17 : 0);
 			mapped += got == 0;
 			for (unsigned i = 0; got == 0 && i < n;) {
@@ -393,14 +320,14 @@ static void test_model(uint64_t seed, unsigned levels)
 			}
 			for (unsigned i = first; i < first + n; i++)
 				all &= model[i].prot != 0;
-			got = amd_v1_unmap(&t, base + first * 4096ull, n * 4096ull);
+			got = pgt_unmap(&t, base + first * 4096ull, n * 4096ull);
 			CHECK_EQ(got, !all ? -2 : whole_leaves(first, n) ? 0 : -22);
 			unmapped += got == 0;
 			refused += got == -22;
 			if (got == 0)
 				memset(&model[first], 0, n * sizeof(model[0]));
 			if (random_below(&r, 4) == 0)
-				amd_v1_reap(&t);
+				pgt_reap(&t);
 		}
 		if (step % 16 == 0)
 			check_window(&t, base);
@@ -412,10 +339,10 @@ static void test_model(uint64_t seed, unsigned levels)
 		const uint64_t size = model[i].leaf ? model[i].leaf : 4096;
 
 		if (model[i].prot)
-			CHECK_EQ(amd_v1_unmap(&t, base + i * 4096ull, size), 0);
+			CHECK_EQ(pgt_unmap(&t, base + i * 4096ull, size), 0);
 		i += (unsigned)(size / 4096);
 	}
-	amd_v1_reap(&t);
+	pgt_reap(&t);
 	CHECK_EQ(t.pages, 1);
 	done(&t);
 }
