@@ -156,6 +156,8 @@ struct iommu_ops {
 	 * there is no n-th way.
 	 */
 	const char *(*spoil)(struct iommu *, pci_rid_t, unsigned n, enum iommu_reason *);
+	/* The same of the paging entries that lead to a mapped address; done again, it is mended. */
+	const char *(*spoil_page)(struct iommu_domain *, iova_t, unsigned n, enum iommu_reason *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 

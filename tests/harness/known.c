@@ -175,7 +175,8 @@ static const struct {
 	{{"ir.out_of_range", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: IntTabLen is not looked at; what it let through arrived late", qemu_amdvi},
 	 "*interrupt 0: too often:*"},
-	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits ir.multi_message", ACCEL_UNKNOWN, 900, 9999,
+	{{"ir.not_present ir.out_of_range ir.wrong_source ir.compat_blocked ir.reserved_bits ir.multi_message "
+	  "pci.sriov", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a blocked interrupt is not logged (amdvi_mem_ir_write(): TODO; seen on 10.0 and 11.1)",
 	  qemu_amdvi},
 	 "*fault: got none recorded*"},
@@ -224,6 +225,24 @@ static const struct {
 	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1101, 9999,
 	  "QEMU amd-iommu: the reserved paging mode 7 blocks without an event (amdvi_page_walk(); seen on 11.1)", qemu_amdvi},
 	 "*paging mode 7: fault: got none*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 900, 9999,
+	  "QEMU amd-iommu: reserved bits of paging entries are not looked at (amdvi_page_walk(); seen on 10.0 and 11.1)",
+	  qemu_amdvi},
+	 "*reserved bit 52 set: *"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1101, 9999,
+	  "QEMU amd-iommu: a DMA fault is logged as an interrupt's, and without RZ (seen on 11.1)", qemu_amdvi},
+	 "*fault's reason: got interrupt entry not present*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1101, 9999,
+	  "QEMU amd-iommu: a DMA fault is logged without the bus of its source (seen on 11.1)", qemu_amdvi_beyond_bus_0},
+	 "*fault's source: got 00:00.0*"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU intel-iommu: paging entries that are wrong leave an assigned device the maps it had, for vtd_page_walk_level() "
+	  "passes them over (11.1)", shadowed_edu},
+	 "*edu a leaf with *: byte *"},
+	{{"iommu.bad_entry", ACCEL_UNKNOWN, 1001, 9999,
+	  "QEMU intel-iommu: paging entries that are wrong leave an assigned device the maps it had, for vtd_page_walk_level() "
+	  "passes them over (11.1)", shadowed_edu},
+	 "*edu an entry of *: byte *"},
 	{{"iommu.scalable", ACCEL_UNKNOWN, 1000, 9999,
 	  "QEMU intel-iommu: a write by a first-stage translation that a read has cached leaves Dirty clear, for "
 	  "vtd_do_iommu_translate() then looks at its IOTLB alone (10.0, 11.1)", qemu_vtd_first_stage},
@@ -254,7 +273,7 @@ static const struct {
 	 "*nvidia MSI-X *pending bit: got 0*"},
 	{{"iommu.unmapped iommu.unmap_sync iommu.no_domain iommu.read_only iommu.write_only iommu.isolation "
 	  "iommu.passthrough iommu.reenable iommu.page_sizes iommu.contiguous iommu.levels iommu.random "
-	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges", ACCEL_UNKNOWN, 900, 9999,
+	  "iommu.fault_event iommu.stale iommu.bridge_alias iommu.unity iommu.edges pci.sriov", ACCEL_UNKNOWN, 900, 9999,
 	  "QEMU amd-iommu: a DMA fault is not logged (10.0), or as an interrupt's, without direction and bus (11.1)",
 	  qemu_amdvi},
 	 "*fault*"},

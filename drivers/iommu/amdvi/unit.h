@@ -6,6 +6,7 @@
 #include "drivers/iommu/amdvi/regs.h"
 #include "drivers/iommu/iommu.h"
 #include "drivers/iommu/pgtable/pgtable.h"
+#include "drivers/iommu/pgtable/spoil.h"
 #include "kernel/acpi/acpi.h"
 #include "kernel/mm/mm.h"
 

@@ -3,6 +3,7 @@
 
 #include "drivers/iommu/iommu.h"
 #include "drivers/iommu/pgtable/pgtable.h"
+#include "drivers/iommu/pgtable/spoil.h"
 #include "drivers/iommu/vtd/regs.h"
 #include "kernel/mm/mm.h"
 
