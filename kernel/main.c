@@ -14,14 +14,20 @@
 #include "kernel/power.h"
 #include "kernel/time/time.h"
 
-/* vfs=N: virtual functions that all tests see, of the functions that we drive. */
+/*
+ * vfs=N: virtual functions that all tests see, of the functions that we drive. Not those that a quiesce() of the
+ * physical one takes with it (nvme's): no test could use the two apart.
+ */
 static void vfs_on(void)
 {
 	const char *why;
 
-	FOR_EACH_PCI(d)
-		if (cmdline.vfs && d->driver && !d->physfn)
+	FOR_EACH_PCI(d) {
+		const struct exerciser *ex = d->driver;
+
+		if (cmdline.vfs && ex && !d->physfn && !ex->ops->vfs_free)
 			(void)exercisers_vfs_on(d, (unsigned)cmdline.vfs, &why);
+	}
 }
 
 void main_run(void)

@@ -70,7 +70,6 @@ const struct exerciser_ops doorbell_ops = {
 	.match = (const struct pci_match[]){{.vendor = 0x1234, .device = 0xbe11}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSI | EX_IRQ_COUNTED,
 	.open = doorbell_open,
-	.close = doorbell_quiesce,
 	.quiesce = doorbell_quiesce,
 	.recover = doorbell_recover,
 	.irq_raise = doorbell_irq_raise,

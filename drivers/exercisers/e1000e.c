@@ -34,11 +34,11 @@ static void e1000e_quiesce(struct exerciser *ex)
 {
 	struct nic *n = ex->priv;
 
-	if (n && n->regs) {
+	if (n->regs) {
 		reset(n);
 		n->seen = 0;
 	}
-	nic_silence(ex);
+	exerciser_silence(ex);
 }
 
 static int e1000e_recover(struct exerciser *ex)
@@ -145,8 +145,8 @@ const struct exerciser_ops e1000e_ops = {
 	.name = "e1000e",
 	.match = (const struct pci_match[]){{.vendor = 0x8086, .device = 0x10d3}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSI | EX_MSIX | EX_INTX | EX_IRQ_COUNTED,
+	.priv_size = sizeof(struct nic),
 	.open = e1000e_open,
-	.close = nic_close,
 	.quiesce = e1000e_quiesce,
 	.recover = e1000e_recover,
 	.irq_raise = e1000e_irq_raise,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "drivers/exercisers/edu_regs.h"
-#include "drivers/exercisers/exerciser.h"
+#include "drivers/exercisers/parts.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/string.h"
 #include "kernel/mm/mm.h"
@@ -88,7 +88,7 @@ static void edu_quiesce(struct exerciser *ex)
 {
 	struct edu *edu = ex->priv;
 
-	if (edu && edu->regs) {
+	if (edu->regs) {
 		if (edu->probing)
 			edu_probe_end(ex);
 		/* A DMA cannot be called off, but without Bus Master it goes nowhere. */
@@ -99,10 +99,7 @@ static void edu_quiesce(struct exerciser *ex)
 		edu_w32(edu, EDU_STATUS, 0);
 		edu_w32(edu, EDU_IRQ_ACK, ~0u);
 	}
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	if (ex->msi.dev)
-		msi_enable(&ex->msi, false);
-	ex->ready = false;
+	exerciser_silence(ex);
 }
 
 static int edu_recover(struct exerciser *ex)
@@ -118,20 +115,10 @@ static int edu_recover(struct exerciser *ex)
 	return 0;
 }
 
-static void edu_close(struct exerciser *ex)
-{
-	edu_quiesce(ex);
-	kfree(ex->priv);
-	ex->priv = NULL;
-}
-
 static int edu_open(struct exerciser *ex)
 {
-	struct edu *edu = kzalloc(sizeof(*edu));
+	struct edu *edu = ex->priv;
 
-	ex->priv = edu;
-	if (!edu)
-		return -ENOMEM;
 	edu->regs = pci_bar_map(ex->dev, 0);
 	if (!edu->regs)
 		return -ENXIO;
@@ -140,10 +127,7 @@ static int edu_open(struct exerciser *ex)
 	    edu_r32(edu, EDU_LIVENESS) != ~0x12345678u)
 		return -ENODEV;
 
-	if (msi_open(ex->dev, &ex->msi) < 0)
-		ex->caps &= ~(uint32_t)EX_MSI;
-	if (!ex->dev->int_pin)
-		ex->caps &= ~(uint32_t)EX_INTX;
+	exerciser_find_irqs(ex);
 	ex->irq_count = 1;
 	ex->dma_min = 1;
 	ex->dma_max = EDU_BUF_SIZE;
@@ -227,8 +211,8 @@ const struct exerciser_ops edu_ops = {
 	.match = (const struct pci_match[]){{.vendor = 0x1234, .device = 0x11e8}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSI | EX_INTX | EX_IRQ_COUNTED | EX_DMA_READ | EX_DMA_WRITE |
 		EX_DMA_ANY_LEN | EX_DMA_COPY,
+	.priv_size = sizeof(struct edu),
 	.open = edu_open,
-	.close = edu_close,
 	.quiesce = edu_quiesce,
 	.recover = edu_recover,
 	.irq_raise = edu_irq_raise,

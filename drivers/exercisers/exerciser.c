@@ -2,6 +2,7 @@
 
 #include "drivers/exercisers/exerciser.h"
 
+#include "drivers/exercisers/parts.h"
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
 #include "kernel/time/time.h"
@@ -52,7 +53,8 @@ static void open_one(struct pci_dev *dev, const struct exerciser_ops *ops)
 		.dma_addr_align = 1, .dma_mask = ~0ull, .fill = -1,
 	};
 	dev->driver = ex;
-	r = ops->open(ex);
+	ex->priv = ops->priv_size ? kzalloc(ops->priv_size) : NULL;
+	r = ops->priv_size && !ex->priv ? -ENOMEM : ops->open(ex);
 	if (r < 0 && !ex->broken)
 		ex->broken = open_failure(r);
 	if (ex->broken)
@@ -75,14 +77,64 @@ void exercisers_init(void)
 	}
 }
 
+void exerciser_find_irqs(struct exerciser *ex)
+{
+	if (!(ex->caps & EX_MSIX) || msix_open(ex->dev, &ex->msix) < 0) {
+		ex->msix = (struct msix){.dev = NULL};
+		ex->caps &= ~(uint32_t)EX_MSIX;
+	}
+	if (!(ex->caps & EX_MSI) || msi_open(ex->dev, &ex->msi) < 0) {
+		ex->msi = (struct msi){.dev = NULL};
+		ex->caps &= ~(uint32_t)EX_MSI;
+	}
+	if (!ex->dev->int_pin)
+		ex->caps &= ~(uint32_t)EX_INTX;
+	ex->irq_is_msix = ex->msix.dev != NULL;
+}
+
+void exerciser_silence(struct exerciser *ex)
+{
+	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
+	if (ex->msix.dev)
+		msix_enable(&ex->msix, false);
+	if (ex->msi.dev)
+		msi_enable(&ex->msi, false);
+	ex->ready = false;
+}
+
+int exerciser_own(struct exerciser *ex, size_t size)
+{
+	if (!dma_alloc(&ex->mem, size, PAGE_SIZE, PHYS_ANY))
+		return -ENOMEM;
+	ex->own[0].pa = ex->mem.pa;
+	ex->own[0].size = (size_t)align_up(size, PAGE_SIZE);
+	ex->own_count = 1;
+	return 0;
+}
+
+static void close(struct exerciser *ex)
+{
+	ex->ops->quiesce(ex);
+	if (ex->msix.dev)
+		msix_close(&ex->msix);
+	if (ex->mem.va)
+		dma_free(&ex->mem);
+	kfree(ex->priv);
+}
+
 int exercisers_vfs_on(struct pci_dev *pf, unsigned vfs, const char **why)
 {
-	const int n = pci_sriov_enable(pf, vfs, why);
+	struct exerciser *ex = pf->driver;
+	int n = ex && ex->ops->vfs_free ? ex->ops->vfs_free(ex) : 0;
 
+	if (n == 0)
+		n = pci_sriov_enable(pf, vfs, why);
 	FOR_EACH_PCI(d) {
 		const struct exerciser_ops *ops = d->physfn == pf ? ops_for(d) : NULL;
 
 		if (!ops || exerciser_count == EXERCISER_MAX)
+			continue;
+		if (ex && ex->ops->vf_give && ex->ops->vf_give(ex, d->vf) < 0)
 			continue;
 		open_one(d, ops);
 		ops->quiesce(d->driver);
@@ -98,7 +150,7 @@ void exercisers_vfs_off(struct pci_dev *pf)
 		struct exerciser *ex = &exercisers[i];
 
 		if (ex->dev->physfn == pf) {
-			ex->ops->close(ex);
+			close(ex);
 			continue;
 		}
 		exercisers[kept] = *ex;
@@ -120,7 +172,10 @@ int exerciser_start(struct exerciser *ex)
 	ex->ready = r == 0;
 	if (ex->ready) {
 		ex->start_failures = 0;
-	} else if (++ex->start_failures >= START_FAILURES_MAX) {
+		return 0;
+	}
+	ex->ops->quiesce(ex);
+	if (++ex->start_failures >= START_FAILURES_MAX) {
 		ex->broken = "it does not start any more";
 		ex->failed = true;
 	}

@@ -7,6 +7,7 @@
 
 #include "drivers/pci/pci.h"
 #include "kernel/lib/addr.h"
+#include "kernel/mm/mm.h"
 
 /* A device that can be told to interrupt or to do DMA. Tests speak only to this. */
 
@@ -50,12 +51,12 @@ struct exerciser_ops {
 	const char *name;
 	const struct pci_match *match;   /* ends with vendor 0 */
 	uint32_t caps;
+	size_t priv_size;                        /* of ex->priv, which open() finds zeroed */
 	int (*open)(struct exerciser *);         /* -ENODEV after all, -ENOMEM, -EIO, -ETIMEDOUT */
-	void (*close)(struct exerciser *);
 	void (*quiesce)(struct exerciser *);     /* safe in any state: no interrupt, no DMA after it */
 	/*
 	 * A failed DMA (a blocked one) may leave the device in error: recover() brings it back to where
-	 * open() left it. Everything the device itself fetches by DMA (rings, queues) is listed in
+	 * open() left it; if it cannot, the device is quiesced. Everything the device itself fetches by DMA (rings, queues) is listed in
 	 * own[], so that a caller that translates can map it; addr of a ring is its GPA.
 	 */
 	int (*recover)(struct exerciser *);
@@ -67,6 +68,12 @@ struct exerciser_ops {
 	int (*irq_ack)(struct exerciser *, unsigned index);
 	/* Did the device itself signal? 1, 0; -EOPNOTSUPP: it has nothing that would tell. */
 	int (*irq_pending)(struct exerciser *, unsigned index);
+	/*
+	 * Of a physical function whose virtual ones have nothing of their own: frees what they may have, before they are
+	 * switched on; then gives one its share. They live as long as it is not quiesced. NULL: nothing to do.
+	 */
+	int (*vfs_free)(struct exerciser *);
+	int (*vf_give)(struct exerciser *, unsigned vf);
 	int (*dma_start)(struct exerciser *, const struct dma_req *); /* -EAGAIN: queue full, -EINVAL */
 	int (*dma_poll)(struct exerciser *, struct dma_status *);     /* -EAGAIN: nothing done yet */
 	/* May be missing. Is a register that never changes what it is? Asked in any state. */
@@ -83,6 +90,7 @@ struct exerciser {
 	unsigned irq_count;              /* messages or entries it can raise */
 	unsigned irq_counts[2];          /* the same by MSI and by MSI-X, where either can be chosen */
 	size_t dma_min, dma_max, dma_align; /* of len and dev_off */
+	size_t dma_frames;              /* that a transfer's pages may lie in, apart from each other; 0: any number */
 	size_t dma_addr_align;
 	uint64_t dma_mask;               /* the address bits it drives; beyond them edu wraps silently */
 	unsigned dma_ms;                 /* a transfer takes at least so long: use it sparingly */
@@ -99,6 +107,7 @@ struct exerciser {
 	uint64_t medium_size;            /* bytes of dev_off space */
 	struct { gpa_t pa; size_t size; } own[EXERCISER_OWN_MAX]; /* its rings, device-visible */
 	unsigned own_count;
+	struct dma_buf mem;              /* own[0], where exerciser_own() made it */
 	bool irq_is_msix;
 	struct msi msi;
 	struct msix msix;
@@ -115,8 +124,8 @@ extern struct exerciser exercisers[EXERCISER_MAX];
 extern unsigned exerciser_count;
 void exercisers_init(void);              /* matches, opens, quiesces every known device */
 /*
- * Switches on so many virtual functions of a device that it drives, and opens those that are known; off: closes them
- * first. How many there are, or -errno as pci_sriov_enable().
+ * Switches on so many virtual functions of a device, and opens those that are known; off: closes them first. How many
+ * there are, or -errno as pci_sriov_enable() and vfs_free().
  */
 int exercisers_vfs_on(struct pci_dev *, unsigned vfs, const char **why);
 void exercisers_vfs_off(struct pci_dev *);

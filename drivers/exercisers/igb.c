@@ -103,11 +103,11 @@ static void igb_quiesce(struct exerciser *ex)
 {
 	const struct nic *n = ex->priv;
 
-	if (n && n->regs) {
+	if (n->regs) {
 		clear(ex);
 		igb_queue_stop(ex);
 	}
-	nic_silence(ex);
+	exerciser_silence(ex);
 }
 
 static int igb_recover(struct exerciser *ex)
@@ -141,7 +141,7 @@ static int igb_recover(struct exerciser *ex)
 
 static int igb_open(struct exerciser *ex)
 {
-	const int r = nic_open_sized(ex, sizeof(struct igb));
+	const int r = nic_open(ex);
 	const struct nic *n = ex->priv;
 
 	if (r < 0)
@@ -157,7 +157,7 @@ static int igb_open(struct exerciser *ex)
 
 static int igbvf_open(struct exerciser *ex)
 {
-	const int r = nic_open_sized(ex, sizeof(struct igb));
+	const int r = nic_open(ex);
 
 	if (r < 0)
 		return r;
@@ -169,14 +169,6 @@ static int igbvf_open(struct exerciser *ex)
 	ex->caps &= ~(uint32_t)CAPS_DMA;
 	ex->note = "no DMA: its frames would have to be let through by a physical function that is not ours";
 	return 0;
-}
-
-static void igb_close(struct exerciser *ex)
-{
-	igb_quiesce(ex);
-	if (ex->priv)
-		igb_queue_close(ex);
-	nic_close(ex);
 }
 
 /* ---- interrupts ---- */
@@ -242,7 +234,8 @@ static int igb_irq_pending(struct exerciser *ex, unsigned index)
 }
 
 #define OPS(which)                                                                                 \
-	.open = which##_open, .close = igb_close, .quiesce = igb_quiesce, .recover = igb_recover,   \
+	.priv_size = sizeof(struct igb), .open = which##_open, .quiesce = igb_quiesce,             \
+	.recover = igb_recover,                                                                    \
 	.irq_raise = igb_irq_raise, .irq_ack = igb_irq_ack, .irq_pending = igb_irq_pending,        \
 	.dma_start = igb_dma_start, .dma_poll = igb_dma_poll
 

@@ -2,13 +2,25 @@
 #pragma once
 
 #include "drivers/exercisers/nic_irq.h"
+#include "kernel/time/time.h"
 
-struct igb_queue;
+#define IGB_DEPTH 32u
+
+struct igb_queue {
+	unsigned rx, tx;                 /* its registers */
+	unsigned rx_tail, tx_tail;
+	struct igb_shared *shared;       /* in ex->mem; NULL: it has none, and does no DMA */
+	uint64_t pa;
+	struct igb_job { uint32_t tag; unsigned rx, tx; } job[IGB_DEPTH]; /* the last descriptors of each */
+	unsigned first, count;
+	bool linked, sent, dead;
+	struct deadline stuck;
+};
 
 /* An 82576, the physical function or a virtual one. */
 struct igb {
 	struct nic nic;                  /* first: nic_irq.c knows this much of it */
-	struct igb_queue *queue;
+	struct igb_queue queue;
 };
 #define IGB_POOL 7u                      /* the physical function's queue: the virtual ones have those from 0 on */
 
@@ -18,7 +30,6 @@ bool igb_link_up(struct exerciser *);
 void igb_serve(const struct nic *, unsigned pool);
 /* igb_dma.c: one queue and what passes through it; -ENOMEM */
 int igb_queue_open(struct exerciser *, unsigned rx, unsigned tx, unsigned pool);
-void igb_queue_close(struct exerciser *);
 int igb_queue_start(struct exerciser *);
 void igb_queue_stop(struct exerciser *);
 int igb_dma_start(struct exerciser *, const struct dma_req *);

@@ -23,51 +23,40 @@
 #define ETHERTYPE   0xb588u                 /* 88b5, for local experiments */
 #define RX_COUNT    1024u
 #define TX_COUNT    2048u
-#define DEPTH       32u
-#define TRANSFER_MAX 0x10000u               /* 17 frames: DEPTH of them leave room in both rings */
+#define TRANSFER_MAX 0x10000u               /* 17 frames: IGB_DEPTH of them leave room in both rings */
 #define MEDIUM      0x20000u
 #define FRAME_MAX   (HEADER + PAGE_SIZE + 4)
 #define SENT_AFTER  MS(20)
 #define BACK_AFTER  US(200)
 
-_Static_assert((DEPTH * (TRANSFER_MAX / PAGE_SIZE + 1) + 1) * 2 < TX_COUNT, "the rings cannot overflow");
+_Static_assert((IGB_DEPTH * (TRANSFER_MAX / PAGE_SIZE + 1) + 1) * 2 < TX_COUNT, "the rings cannot overflow");
 
 struct desc { volatile uint32_t dw[4]; };
 
 /* All that the device fetches but the transfers' own memory. */
-struct shared {
+struct igb_shared {
 	struct desc rx[RX_COUNT], tx[TX_COUNT];
 	uint32_t header[2][HEADER / 4];     /* to itself, and to nobody */
 	uint8_t aside[HEADER];
 	uint8_t medium[MEDIUM] __attribute__((aligned(4096)));
 };
 
-struct igb_queue {
-	unsigned rx, tx;                    /* its registers */
-	unsigned rx_tail, tx_tail;
-	struct dma_buf mem;
-	struct shared *shared;
-	struct job { uint32_t tag; unsigned rx, tx; } job[DEPTH]; /* the last descriptors of each */
-	unsigned first, count;
-	bool linked, sent, dead;
-	struct deadline stuck;
-};
-
 static uint64_t shared_pa(const struct igb_queue *q, const volatile void *p)
 {
-	return q->mem.pa.v + (uint64_t)((const volatile uint8_t *)p - (uint8_t *)q->mem.va);
+	return q->pa + (uint64_t)((const volatile uint8_t *)p - (const uint8_t *)q->shared);
 }
 
 int igb_queue_open(struct exerciser *ex, unsigned rx, unsigned tx, unsigned pool)
 {
-	struct igb_queue *q = kzalloc(sizeof(*q));
+	struct igb_queue *q = &((struct igb *)ex->priv)->queue;
+	const int r = exerciser_own(ex, sizeof(struct igb_shared));
 
-	((struct igb *)ex->priv)->queue = q;
-	if (!q || !dma_alloc(&q->mem, sizeof(struct shared), PAGE_SIZE, PHYS_ANY))
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	q->rx = rx;
 	q->tx = tx;
-	q->shared = q->mem.va;
+	q->shared = ex->mem.va;
+	q->pa = ex->mem.pa.v;
 	for (unsigned i = 0; i < ARRAY_SIZE(q->shared->header); i++) {
 		uint32_t *h = q->shared->header[i];
 
@@ -77,35 +66,23 @@ int igb_queue_open(struct exerciser *ex, unsigned rx, unsigned tx, unsigned pool
 		h[2] = IGB_ADDRESS_LOW >> 16 | igb_address_high(pool) << 16;
 		h[3] = ETHERTYPE;
 	}
-	ex->own[0].pa = q->mem.pa;
-	ex->own[0].size = (size_t)align_up(sizeof(struct shared), PAGE_SIZE);
-	ex->own_count = 1;
 	ex->dma_min = ex->dma_align = 1;
 	ex->dma_max = TRANSFER_MAX;
-	ex->dma_depth = DEPTH;
+	ex->dma_depth = IGB_DEPTH;
 	ex->medium_size = MEDIUM;
 	return 0;
 }
 
-void igb_queue_close(struct exerciser *ex)
-{
-	struct igb_queue *q = ((struct igb *)ex->priv)->queue;
-
-	if (q)
-		dma_free(&q->mem);
-	kfree(q);
-}
-
 void igb_queue_stop(struct exerciser *ex)
 {
-	const struct igb *g = ex->priv;
+	struct igb *g = ex->priv;
 
-	if (!g->queue)
+	if (!g->queue.shared)
 		return;
-	nic_w(&g->nic, g->queue->tx + IGB_Q_CTL, 0);
-	nic_w(&g->nic, g->queue->rx + IGB_Q_CTL, 0);
-	g->queue->count = 0;
-	g->queue->dead = true;
+	nic_w(&g->nic, g->queue.tx + IGB_Q_CTL, 0);
+	nic_w(&g->nic, g->queue.rx + IGB_Q_CTL, 0);
+	g->queue.count = 0;
+	g->queue.dead = true;
 }
 
 static void ring_start(const struct nic *n, unsigned regs, uint64_t pa, size_t size)
@@ -131,9 +108,9 @@ static void send(struct igb_queue *q, uint64_t pa, size_t len, size_t payload, u
 
 int igb_queue_start(struct exerciser *ex)
 {
-	const struct igb *g = ex->priv;
+	struct igb *g = ex->priv;
 	const struct nic *n = &g->nic;
-	struct igb_queue *q = g->queue;
+	struct igb_queue *q = &g->queue;
 
 	igb_queue_stop(ex);
 	nic_w(n, q->rx + IGB_Q_SRRCTL, IGB_SRRCTL_SPLIT_ALWAYS | FIELD_PREP(IGB_SRRCTL_HEADER, HEADER / 64) |
@@ -165,7 +142,7 @@ static void queue_frame(struct igb_queue *q, uint64_t from, uint64_t to, size_t 
 int igb_dma_start(struct exerciser *ex, const struct dma_req *req)
 {
 	struct igb *g = ex->priv;
-	struct igb_queue *q = g->queue;
+	struct igb_queue *q = &g->queue;
 	size_t at = 0;
 	int r;
 
@@ -177,7 +154,7 @@ int igb_dma_start(struct exerciser *ex, const struct dma_req *req)
 	if (!q->linked && !igb_link_up(ex))
 		return -EIO;
 	q->linked = true;
-	if (q->count == DEPTH)
+	if (q->count == IGB_DEPTH)
 		return -EAGAIN;
 	while (at < req->len) {
 		const uint64_t bus = req->addr.v + at, medium = shared_pa(q, q->shared->medium) + req->dev_off + at;
@@ -187,7 +164,7 @@ int igb_dma_start(struct exerciser *ex, const struct dma_req *req)
 		at += n;
 		queue_frame(q, read ? bus : medium, read ? medium : bus, n, at == req->len);
 	}
-	q->job[(q->first + q->count++) % DEPTH] = (struct job){
+	q->job[(q->first + q->count++) % IGB_DEPTH] = (struct igb_job){
 		.tag = req->tag, .rx = (q->rx_tail - 1) % RX_COUNT, .tx = (q->tx_tail - 1) % TX_COUNT,
 	};
 	q->sent = false;
@@ -200,8 +177,8 @@ int igb_dma_start(struct exerciser *ex, const struct dma_req *req)
 
 int igb_dma_poll(struct exerciser *ex, struct dma_status *status)
 {
-	struct igb_queue *q = ((struct igb *)ex->priv)->queue;
-	const struct job *j = &q->job[q->first];
+	struct igb_queue *q = &((struct igb *)ex->priv)->queue;
+	const struct igb_job *j = &q->job[q->first];
 	uint32_t word;
 
 	if (!q->count)
@@ -218,7 +195,7 @@ int igb_dma_poll(struct exerciser *ex, struct dma_status *status)
 		q->dead = true;
 		ex->ready = false;
 	}
-	q->first = (q->first + 1) % DEPTH;
+	q->first = (q->first + 1) % IGB_DEPTH;
 	q->count--;
 	q->sent = false;
 	*status = (struct dma_status){

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "drivers/exercisers/exerciser.h"
+#include "drivers/exercisers/parts.h"
 #include "drivers/exercisers/iommu_testdev_regs.h"
 #include "kernel/lib/err.h"
 #include "kernel/mm/mm.h"
@@ -51,12 +51,11 @@ static void itd_quiesce(struct exerciser *ex)
 {
 	struct itd *d = ex->priv;
 
-	if (d && d->regs) {
+	if (d->regs) {
 		itd_w32(d, ITD_DOORBELL, 0);
 		d->done = false;
 	}
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	ex->ready = false;
+	exerciser_silence(ex);
 }
 
 static int itd_recover(struct exerciser *ex)
@@ -69,25 +68,11 @@ static int itd_recover(struct exerciser *ex)
 	return itd_r32(d, ITD_RESULT) == ITD_IDLE ? 0 : -EIO;
 }
 
-static void itd_close(struct exerciser *ex)
-{
-	struct itd *d = ex->priv;
-
-	itd_quiesce(ex);
-	if (d && d->copy.va)
-		dma_free(&d->copy);
-	kfree(d);
-	ex->priv = NULL;
-}
-
 static int itd_open(struct exerciser *ex)
 {
-	struct itd *d = kzalloc(sizeof(*d));
+	struct itd *d = ex->priv;
 	uint32_t *word;
 
-	ex->priv = d;
-	if (!d)
-		return -ENOMEM;
 	if (ex->dev->bar[1].size) {
 		ex->broken = "a pci-testdev, which has the same ID and does no DMA";
 		return -ENODEV;
@@ -157,8 +142,8 @@ const struct exerciser_ops iommu_testdev_ops = {
 	.name = "iommu-testdev",
 	.match = (const struct pci_match[]){{.vendor = 0x1b36, .device = 0x0005}, {.vendor = 0}},
 	.caps = EX_DMA_WRITE | EX_DMA_ANY_LEN | EX_DMA_TIMED,
+	.priv_size = sizeof(struct itd),
 	.open = itd_open,
-	.close = itd_close,
 	.quiesce = itd_quiesce,
 	.recover = itd_recover,
 	.irq_raise = itd_irq_none,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "drivers/exercisers/exerciser.h"
+#include "drivers/exercisers/parts.h"
 #include "drivers/exercisers/ivshmem_regs.h"
 #include "kernel/lib/err.h"
 #include "kernel/mm/mm.h"
@@ -17,14 +17,6 @@ struct ivshmem {
 	uint32_t id;
 };
 
-static void ivshmem_quiesce(struct exerciser *ex)
-{
-	if (ex->msix.dev)
-		msix_enable(&ex->msix, false);
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	ex->ready = false;
-}
-
 static int ivshmem_recover(struct exerciser *ex)
 {
 	const struct ivshmem *iv = ex->priv;
@@ -33,29 +25,14 @@ static int ivshmem_recover(struct exerciser *ex)
 	return mmio_r32(iv->regs + IVSHMEM_IV_POSITION) == iv->id ? 0 : -EIO;
 }
 
-static void ivshmem_close(struct exerciser *ex)
-{
-	ivshmem_quiesce(ex);
-	if (ex->msix.dev)
-		msix_close(&ex->msix);
-	ex->msix.dev = NULL;
-	kfree(ex->priv);
-	ex->priv = NULL;
-}
-
 static int ivshmem_open(struct exerciser *ex)
 {
-	struct ivshmem *iv = kzalloc(sizeof(*iv));
-	int r;
+	struct ivshmem *iv = ex->priv;
 
-	ex->priv = iv;
-	if (!iv)
-		return -ENOMEM;
-	r = msix_open(ex->dev, &ex->msix);
-	if (r < 0) {
-		ex->msix.dev = NULL;
+	exerciser_find_irqs(ex);
+	if (!ex->msix.dev) {
 		ex->broken = "it has no MSI-X: ivshmem-plain, or no vectors";
-		return r;
+		return -ENODEV;
 	}
 	iv->regs = pci_bar_map(ex->dev, 0);
 	if (!iv->regs)
@@ -65,7 +42,6 @@ static int ivshmem_open(struct exerciser *ex)
 		ex->broken = "no ivshmem server has given it an ID";
 		return -ENODEV;
 	}
-	ex->irq_is_msix = true;
 	ex->irq_count = ex->msix.count;
 	return 0;
 }
@@ -112,9 +88,9 @@ const struct exerciser_ops ivshmem_ops = {
 	.name = "ivshmem",
 	.match = (const struct pci_match[]){{.vendor = 0x1af4, .device = 0x1110}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSIX | EX_IRQ_COUNTED,
+	.priv_size = sizeof(struct ivshmem),
 	.open = ivshmem_open,
-	.close = ivshmem_close,
-	.quiesce = ivshmem_quiesce,
+	.quiesce = exerciser_silence,
 	.recover = ivshmem_recover,
 	.irq_raise = ivshmem_irq_raise,
 	.irq_ack = ivshmem_irq_ack,

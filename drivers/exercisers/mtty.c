@@ -26,7 +26,7 @@ static void mtty_quiesce(struct exerciser *ex)
 {
 	struct mtty *m = ex->priv;
 
-	for (unsigned i = 0; m && i < m->ports; i++)
+	for (unsigned i = 0; i < m->ports; i++)
 		mtty_reset(&m->io[i]);
 	pci_w16(ex->dev->rid, PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_INTX_OFF);
 	ex->ready = false;
@@ -44,11 +44,8 @@ static int mtty_recover(struct exerciser *ex)
 
 static int mtty_open(struct exerciser *ex)
 {
-	struct mtty *m = kzalloc(sizeof(*m));
+	struct mtty *m = ex->priv;
 
-	ex->priv = m;
-	if (!m)
-		return -ENOMEM;
 	m->ex = ex;
 	for (unsigned i = 0; i < MTTY_PORTS_MAX; i++) {
 		const struct pci_bar *bar = &ex->dev->bar[i];
@@ -73,13 +70,6 @@ static int mtty_open(struct exerciser *ex)
 	if (!ex->dev->int_pin)
 		ex->caps &= ~(uint32_t)(EX_INTX | EX_IRQ);
 	return 0;
-}
-
-static void mtty_close(struct exerciser *ex)
-{
-	mtty_quiesce(ex);
-	kfree(ex->priv);
-	ex->priv = NULL;
 }
 
 static int mtty_irq_raise(struct exerciser *ex, unsigned index)
@@ -117,8 +107,8 @@ const struct exerciser_ops mtty_ops = {
 	.name = "mtty",
 	.match = (const struct pci_match[]){{.vendor = 0x4348, .device = 0x3253}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_INTX,
+	.priv_size = sizeof(struct mtty),
 	.open = mtty_open,
-	.close = mtty_close,
 	.quiesce = mtty_quiesce,
 	.recover = mtty_recover,
 	.irq_raise = mtty_irq_raise,

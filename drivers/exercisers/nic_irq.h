@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-#include "drivers/exercisers/exerciser.h"
+#include "drivers/exercisers/parts.h"
 #include "kernel/mm/mm.h"
 
 /*
@@ -20,11 +20,7 @@ static inline void nic_w(const struct nic *n, unsigned reg, uint32_t v) { mmio_w
 static inline uint32_t nic_r(const struct nic *n, unsigned reg) { return mmio_r32(n->regs + reg); }
 /* By which way the function would signal now. */
 enum nic_way nic_way(struct exerciser *);
-/* MSI, MSI-X and the pin as the function has them; its BAR 0. -ENXIO, -ENOMEM. */
-int nic_open_sized(struct exerciser *, size_t); /* of ex->priv, which begins with a struct nic */
-static inline int nic_open(struct exerciser *ex) { return nic_open_sized(ex, sizeof(struct nic)); }
+/* What it can signal by; its BAR 0. ex->priv begins with a struct nic. -ENXIO. */
+int nic_open(struct exerciser *);
 /* How many interrupts it can raise by each way; entries: that its causes can be routed to. */
 void nic_counts(struct exerciser *, unsigned entries);
-void nic_close(struct exerciser *);
-/* No message, no line, no DMA. */
-void nic_silence(struct exerciser *);

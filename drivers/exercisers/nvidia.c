@@ -242,13 +242,13 @@ static void nvidia_quiesce(struct exerciser *ex)
 {
 	struct nvidia *g = ex->priv;
 
-	if (g && g->regs) {
+	if (g->regs) {
 		nvidia_window_close(g);
 		if (g->ladder.chosen)
 			nvidia_disarm(&g->ladder);
 	}
 	ex->ready = false;
-	if (g && (g->died || g->silent) && !nvidia_config_alive(g))
+	if ((g->died || g->silent) && !nvidia_config_alive(g))
 		return;
 	message_enable(ex, false);
 	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
@@ -419,12 +419,9 @@ static int silent(struct nvidia *g, const char *why)
 static int nvidia_open(struct exerciser *ex)
 {
 	const struct pci_bar *bar = &ex->dev->bar[0];
-	struct nvidia *g = kzalloc(sizeof(*g));
+	struct nvidia *g = ex->priv;
 	uint32_t boot_0, boot_1, boot_42 = 0;
 
-	ex->priv = g;
-	if (!g)
-		return -ENOMEM;
 	g->ex = ex;
 	g->dev = ex->dev;
 	ex->dma_mask = BIT64(40) - 1; /* the window's */
@@ -469,22 +466,13 @@ static int nvidia_open(struct exerciser *ex)
 	return 0;
 }
 
-static void nvidia_close(struct exerciser *ex)
-{
-	nvidia_quiesce(ex);
-	if (ex->irq_is_msix)
-		msix_close(&ex->msix);
-	kfree(ex->priv);
-	ex->priv = NULL;
-}
-
 const struct exerciser_ops nvidia_ops = {
 	.name = "nvidia",
 	.match = (const struct pci_match[]){{.vendor = 0x10de, .device = 0xffff, .class_code = 0x030000,
 					     .class_mask = 0xff0000}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSI | EX_MSIX | EX_INTX | EX_IRQ_COUNTED,
+	.priv_size = sizeof(struct nvidia),
 	.open = nvidia_open,
-	.close = nvidia_close,
 	.quiesce = nvidia_quiesce,
 	.recover = nvidia_recover,
 	.irq_raise = nvidia_irq_raise,

@@ -4,6 +4,7 @@
 #include "drivers/exercisers/medium.h"
 #include "drivers/exercisers/nvme_prp.h"
 #include "drivers/exercisers/nvme_regs.h"
+#include "drivers/exercisers/parts.h"
 #include "drivers/pci/regs.h"
 #include "kernel/lib/err.h"
 #include "kernel/lib/sabotage.h"
@@ -70,7 +71,7 @@ struct nvme {
 
 static gpa_t shared_pa(const struct nvme *n, const volatile void *p)
 {
-	return gpa(n->mem.pa.v + (uint64_t)((const volatile uint8_t *)p - (uint8_t *)n->mem.va));
+	return gpa(dma_buf_pa(&n->mem, p));
 }
 
 static bool nvme_failed(const struct nvme *n)
@@ -270,8 +271,13 @@ static int start(struct exerciser *ex)
 	bool masked = true;
 	uint16_t control = 0;
 	const unsigned at = ex->msix.cap + MSIX_CONTROL;
-	int r = disable(n);
+	int r;
 
+	if (pci_has_vfs(ex->dev) && !n->dead && !nvme_failed(n)) {
+		pci_set_command(ex->dev, PCI_COMMAND_MASTER, 0);
+		return 0;
+	}
+	r = disable(n);
 	if (r < 0)
 		return r;
 	pci_set_command(ex->dev, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_OFF, 0);
@@ -300,35 +306,10 @@ static void nvme_quiesce(struct exerciser *ex)
 {
 	struct nvme *n = ex->priv;
 
-	if (n && n->regs)
+	/* A reset would take its virtual functions off line; they are on only while it does nothing itself. */
+	if (n->regs && !pci_has_vfs(ex->dev))
 		(void)disable(n);
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	if (ex->msix.dev)
-		msix_enable(&ex->msix, false);
-	ex->ready = false;
-}
-
-static int nvme_recover(struct exerciser *ex)
-{
-	const int r = start(ex);
-
-	if (r < 0)
-		nvme_quiesce(ex);
-	return r;
-}
-
-static void nvme_close(struct exerciser *ex)
-{
-	struct nvme *n = ex->priv;
-
-	nvme_quiesce(ex);
-	if (ex->msix.dev)
-		msix_close(&ex->msix);
-	ex->msix.dev = NULL;
-	if (n)
-		dma_free(&n->mem);
-	kfree(n);
-	ex->priv = NULL;
+	exerciser_silence(ex);
 }
 
 /* The first namespace with blocks of 512 to 4096 bytes and without metadata. */
@@ -378,19 +359,13 @@ static int open_controller(struct exerciser *ex, struct nvme *n)
 	}
 	n->ready_ns = MIN(MS(500) * (FIELD_GET(NVME_CAP_TO, cap) + 1), READY_DEADLINE);
 
-	if (!dma_alloc(&n->mem, sizeof(struct shared), PAGE_SIZE, PHYS_ANY))
+	if (exerciser_own(ex, sizeof(struct shared)) < 0)
 		return -ENOMEM;
+	n->mem = ex->mem;
 	n->shared = n->mem.va;
-	ex->own[0].pa = n->mem.pa;
-	ex->own[0].size = (size_t)align_up(sizeof(struct shared), PAGE_SIZE);
-	ex->own_count = 1;
-
-	if (msix_open(ex->dev, &ex->msix) == 0 && ex->msix.count >= 1) {
-		ex->irq_is_msix = true;
-	} else {
-		ex->msix.dev = NULL;
-		ex->caps &= ~(uint32_t)(EX_IRQ | EX_MSIX | EX_IRQ_COUNTED);
-	}
+	exerciser_find_irqs(ex);
+	if (!ex->irq_is_msix)
+		ex->caps &= ~(uint32_t)(EX_IRQ | EX_IRQ_COUNTED);
 	n->queues = 2;
 	if (ex->irq_is_msix)
 		n->queues = 1 + MIN(ex->msix.count, (unsigned)IRQ_MAX);
@@ -405,14 +380,11 @@ static int open_controller(struct exerciser *ex, struct nvme *n)
 
 static int nvme_open(struct exerciser *ex)
 {
-	struct nvme *n = kzalloc(sizeof(*n));
+	struct nvme *n = ex->priv;
 	char serial[NVME_ID_CTRL_SERIAL_LEN];
 	unsigned mdts;
 	int r;
 
-	ex->priv = n;
-	if (!n)
-		return -ENOMEM;
 	n->regs = pci_bar_map(ex->dev, 0);
 	if (!n->regs)
 		return -ENXIO;
@@ -441,6 +413,53 @@ static int nvme_open(struct exerciser *ex)
 	r = medium_probe(ex, ex->medium_size, serial, sizeof(serial));
 	ex->medium_size = MIN(ex->medium_size, MEDIUM_MAX);
 	return r;
+}
+
+/* ---- virtual functions: secondary controllers, with queues and interrupts that the primary one gives (NVMe 2.0, 8.26) ---- */
+
+static int manage(struct nvme *n, uint32_t action, uint32_t kind, uint32_t controller, uint32_t count)
+{
+	struct sqe cmd = {{NVME_ADMIN_VIRT_MGMT}};
+
+	cmd.dw[NVME_SQE_CDW10] = FIELD_PREP(NVME_VIRT_ACTION, action) | FIELD_PREP(NVME_VIRT_KIND, kind) |
+				 FIELD_PREP(NVME_VIRT_CONTROLLER, controller);
+	cmd.dw[NVME_SQE_CDW10 + 1] = count;
+	return admin(n, &cmd, NULL);
+}
+
+/* The primary controller keeps what cannot be given away; that counts from its next function-level reset on. */
+static int nvme_vfs_free(struct exerciser *ex)
+{
+	struct nvme *n = ex->priv;
+	int r = exerciser_start(ex);
+
+	if (r == 0)
+		r = identify(n, NVME_CNS_PRIMARY, 0);
+	for (uint32_t kind = NVME_VIRT_QUEUES; kind <= NVME_VIRT_VECTORS && r == 0; kind++)
+		r = manage(n, NVME_VIRT_PRIMARY, kind, get_le16(n->shared->identify), 0);
+	nvme_quiesce(ex);
+	if (r == 0)
+		r = pci_flr(ex->dev);
+	return r < 0 ? r : exerciser_start(ex);
+}
+
+static int nvme_vf_give(struct exerciser *ex, unsigned vf)
+{
+	struct nvme *n = ex->priv;
+	const uint8_t *list = n->shared->identify;
+	unsigned most[2], id = 0;
+	int r = identify(n, NVME_CNS_PRIMARY, 0);
+
+	most[NVME_VIRT_QUEUES] = MIN(get_le16(list + NVME_ID_PRIMARY_VQFRSM), (unsigned)QUEUES);
+	most[NVME_VIRT_VECTORS] = MIN(get_le16(list + NVME_ID_PRIMARY_VIFRSM), (unsigned)IRQ_MAX);
+	if (r == 0)
+		r = identify(n, NVME_CNS_SECONDARY, 0);
+	for (unsigned i = 1; i <= MIN((unsigned)list[0], 127u); i++)
+		if (get_le16(list + 32 * i + NVME_ID_SECONDARY_VFN) == vf + 1)
+			id = get_le16(list + 32 * i);
+	for (uint32_t kind = NVME_VIRT_QUEUES; kind <= NVME_VIRT_VECTORS && r == 0; kind++)
+		r = manage(n, NVME_VIRT_ASSIGN, kind, id, most[kind]);
+	return r < 0 ? r : manage(n, NVME_VIRT_ONLINE, 0, id, 0);
 }
 
 /* ---- interrupts ---- */
@@ -608,13 +627,15 @@ const struct exerciser_ops nvme_ops = {
 	},
 	.caps = EX_IRQ | EX_MSIX | EX_IRQ_COUNTED | EX_DMA_READ | EX_DMA_WRITE | EX_DMA_TIMED |
 		EX_DMA_DEPTH | EX_DMA_COPY,
+	.priv_size = sizeof(struct nvme),
 	.open = nvme_open,
-	.close = nvme_close,
 	.quiesce = nvme_quiesce,
-	.recover = nvme_recover,
+	.recover = start,
 	.irq_raise = nvme_irq_raise,
 	.irq_ack = nvme_irq_ack,
 	.irq_pending = nvme_irq_pending,
+	.vfs_free = nvme_vfs_free,
+	.vf_give = nvme_vf_give,
 	.dma_start = nvme_dma_start,
 	.dma_poll = nvme_dma_poll,
 	.answers = nvme_answers,

@@ -50,6 +50,7 @@
 #define NVME_ADMIN_IDENTIFY     0x06
 #define NVME_ADMIN_SET_FEATURES 0x09
 #define NVME_ADMIN_GET_FEATURES 0x0a
+#define NVME_ADMIN_VIRT_MGMT    0x1c
 #define NVME_QUEUE_QID          GENMASK(15, 0)
 #define NVME_QUEUE_SIZE         GENMASK(31, 16)  /* entries - 1 */
 #define NVME_QUEUE_CONTIGUOUS   BIT(0)
@@ -58,10 +59,25 @@
 #define NVME_SQ_CQID            GENMASK(31, 16)
 #define NVME_FEATURE_QUEUES     0x07             /* 15:0 submission, 31:16 completion, each - 1 */
 
+/* Virtualization Management [5.42]; kinds of resources */
+#define NVME_VIRT_ACTION        GENMASK(3, 0)
+#define NVME_VIRT_PRIMARY       1                /* so many for the primary controller, from its next reset on */
+#define NVME_VIRT_ASSIGN        8
+#define NVME_VIRT_ONLINE        9
+#define NVME_VIRT_KIND          GENMASK(10, 8)
+#define NVME_VIRT_QUEUES        0
+#define NVME_VIRT_VECTORS       1
+#define NVME_VIRT_CONTROLLER    GENMASK(31, 16)
+
 /* Identify [5.17]: CNS, and byte offsets in what it returns */
 #define NVME_CNS_NAMESPACE      0x00
 #define NVME_CNS_CONTROLLER     0x01
 #define NVME_CNS_ACTIVE_LIST    0x02
+#define NVME_CNS_PRIMARY        0x14             /* its capabilities; 15:0 its ID */
+#define NVME_CNS_SECONDARY      0x15             /* list, 32 bytes each: the first's first byte is their number */
+#define NVME_ID_PRIMARY_VQFRSM  44               /* the most that a secondary one can have */
+#define NVME_ID_PRIMARY_VIFRSM  76
+#define NVME_ID_SECONDARY_VFN   8                /* which virtual function, from 1 on */
 #define NVME_ID_CTRL_SERIAL     4                /* 20 characters */
 #define NVME_ID_CTRL_SERIAL_LEN 20
 #define NVME_ID_CTRL_MDTS       77               /* log2 of minimum pages; 0: no limit */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "drivers/exercisers/exerciser.h"
+#include "drivers/exercisers/parts.h"
 #include "drivers/virtio/virtio.h"
 #include "drivers/virtio/virtio_regs.h"
 #include "kernel/lib/bits.h"
@@ -82,7 +82,7 @@ struct vio {
 
 static uint64_t shared_pa(const struct vio *v, const void *p)
 {
-	return v->mem.pa.v + (uint64_t)((const uint8_t *)p - (uint8_t *)v->mem.va);
+	return dma_buf_pa(&v->mem, p);
 }
 
 static bool failed(const struct vio *v)
@@ -96,15 +96,12 @@ static void vio_quiesce(struct exerciser *ex)
 {
 	struct vio *v = ex->priv;
 
-	if (v && v->virtio.common) {
+	if (v->virtio.common) {
 		(void)virtio_reset(&v->virtio);
 		v->outstanding = v->done = 0;
 		v->dma.busy = false;
 	}
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	if (ex->msix.dev)
-		msix_enable(&ex->msix, false);
-	ex->ready = false;
+	exerciser_silence(ex);
 }
 
 static int start(struct exerciser *ex)
@@ -135,29 +132,6 @@ static int start(struct exerciser *ex)
 		return r;
 	virtio_driver_ok(&v->virtio);
 	return failed(v) ? -EIO : 0;
-}
-
-static int vio_recover(struct exerciser *ex)
-{
-	const int r = start(ex);
-
-	if (r < 0)
-		vio_quiesce(ex);
-	return r;
-}
-
-static void vio_close(struct exerciser *ex)
-{
-	struct vio *v = ex->priv;
-
-	vio_quiesce(ex);
-	if (ex->msix.dev)
-		msix_close(&ex->msix);
-	ex->msix.dev = NULL;
-	if (v)
-		dma_free(&v->mem);
-	kfree(v);
-	ex->priv = NULL;
 }
 
 static const struct request *request_of(const struct pci_dev *dev)
@@ -197,32 +171,24 @@ static int probe_fill(struct exerciser *ex)
 
 static int vio_open(struct exerciser *ex)
 {
-	struct vio *v = kzalloc(sizeof(*v));
+	struct vio *v = ex->priv;
 	int r;
 
-	ex->priv = v;
-	if (!v)
-		return -ENOMEM;
 	v->request = request_of(ex->dev);
 	r = v->request ? virtio_open(ex->dev, &v->virtio) : -ENODEV;
 	if (r == -ENODEV)
 		ex->broken = "a legacy virtio device";
 	if (r < 0)
 		return r;
-	if (msix_open(ex->dev, &ex->msix) < 0 || !ex->msix.count) {
-		ex->msix.dev = NULL;
+	exerciser_find_irqs(ex);
+	if (!ex->irq_is_msix) {
 		ex->broken = "virtio without MSI-X";
 		return -ENODEV;
 	}
-	ex->irq_is_msix = true;
-	if (!ex->dev->int_pin)
-		ex->caps &= ~(uint32_t)EX_INTX;
-	if (!dma_alloc(&v->mem, sizeof(struct shared), PAGE_SIZE, PHYS_ANY))
+	if (exerciser_own(ex, sizeof(struct shared)) < 0)
 		return -ENOMEM;
+	v->mem = ex->mem;
 	v->shared = v->mem.va;
-	ex->own[0].pa = v->mem.pa;
-	ex->own[0].size = (size_t)align_up(sizeof(struct shared), PAGE_SIZE);
-	ex->own_count = 1;
 	memcpy(v->shared->out, v->request->out, sizeof(v->request->out));
 	ex->irq_count = MIN(ex->msix.count, (unsigned)ENTRIES_MAX);
 	r = start(ex);
@@ -396,10 +362,10 @@ const struct exerciser_ops virtio_ops = {
 		VIRTIO_MATCH(0x1044), VIRTIO_MATCH(0x1005), VIRTIO_MATCH(0x1045), VIRTIO_MATCH(0x1002),
 		VIRTIO_MATCH(0x1048), VIRTIO_MATCH(0x1004), VIRTIO_MATCH(0x1050), {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSIX | EX_INTX | EX_IRQ_COUNTED | EX_DMA_WRITE | EX_DMA_ANY_LEN,
+	.priv_size = sizeof(struct vio),
 	.open = vio_open,
-	.close = vio_close,
 	.quiesce = vio_quiesce,
-	.recover = vio_recover,
+	.recover = start,
 	.irq_raise = vio_irq_raise,
 	.irq_ack = vio_irq_ack,
 	.irq_pending = vio_irq_pending,

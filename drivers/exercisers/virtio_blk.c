@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "drivers/exercisers/exerciser.h"
 #include "drivers/exercisers/medium.h"
+#include "drivers/exercisers/parts.h"
 #include "drivers/virtio/virtio.h"
 #include "drivers/virtio/virtio_regs.h"
 #include "kernel/lib/err.h"
@@ -19,7 +19,8 @@
 #define QUEUES_MAX   4
 #define DEPTH        32
 #define SEGMENTS     3                   /* header, data, status */
-#define TRANSFER_MAX 0x100000u
+#define TRANSFER_MAX 0x400000u
+#define FRAMES_MAX   1000u               /* QEMU (VIRTQUEUE_MAX_SIZE) stops at a request of 1024 pieces */
 #define MEDIUM_MAX   0x400000ull         /* of a large disk, only so much is used */
 #define COOKIE_IRQ   0xffffffffu
 
@@ -59,7 +60,7 @@ struct blk {
 
 static uint64_t shared_pa(const struct blk *b, const volatile void *p)
 {
-	return b->mem.pa.v + (uint64_t)((const volatile uint8_t *)p - (uint8_t *)b->mem.va);
+	return dma_buf_pa(&b->mem, p);
 }
 
 static bool blk_failed(const struct blk *b)
@@ -137,37 +138,11 @@ static void blk_quiesce(struct exerciser *ex)
 {
 	struct blk *b = ex->priv;
 
-	if (b && b->virtio.common) {
+	if (b->virtio.common) {
 		(void)virtio_reset(&b->virtio);
 		b->busy = b->done = 0;
 	}
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	if (ex->msix.dev)
-		msix_enable(&ex->msix, false);
-	ex->ready = false;
-}
-
-static int blk_recover(struct exerciser *ex)
-{
-	const int r = start(ex);
-
-	if (r < 0)
-		blk_quiesce(ex);
-	return r;
-}
-
-static void blk_close(struct exerciser *ex)
-{
-	struct blk *b = ex->priv;
-
-	blk_quiesce(ex);
-	if (ex->msix.dev)
-		msix_close(&ex->msix);
-	ex->msix.dev = NULL;
-	if (b)
-		dma_free(&b->mem);
-	kfree(b);
-	ex->priv = NULL;
+	exerciser_silence(ex);
 }
 
 static int request_id(struct blk *b, uint16_t index)
@@ -220,18 +195,13 @@ static int open_device(struct exerciser *ex, struct blk *b)
 		ex->broken = "a legacy virtio device";
 	if (r < 0)
 		return r;
-	if (msix_open(ex->dev, &ex->msix) == 0 && ex->msix.count >= 1) {
-		ex->irq_is_msix = true;
-	} else {
-		ex->msix.dev = NULL;
-		ex->caps &= ~(uint32_t)(EX_IRQ | EX_MSIX | EX_IRQ_COUNTED);
-	}
-	if (!dma_alloc(&b->mem, sizeof(struct shared), PAGE_SIZE, PHYS_ANY))
+	exerciser_find_irqs(ex);
+	if (!ex->irq_is_msix)
+		ex->caps &= ~(uint32_t)(EX_IRQ | EX_IRQ_COUNTED);
+	if (exerciser_own(ex, sizeof(struct shared)) < 0)
 		return -ENOMEM;
+	b->mem = ex->mem;
 	b->shared = b->mem.va;
-	ex->own[0].pa = b->mem.pa;
-	ex->own[0].size = (size_t)align_up(sizeof(struct shared), PAGE_SIZE);
-	ex->own_count = 1;
 
 	/* Once with the one queue that every device has: it tells the features. */
 	b->queues = 1;
@@ -259,6 +229,7 @@ static int open_device(struct exerciser *ex, struct blk *b)
 		return -ENODEV;
 	}
 	ex->dma_max = TRANSFER_MAX;
+	ex->dma_frames = FRAMES_MAX;
 	if (b->virtio.features & VIRTIO_BLK_F_SIZE_MAX)
 		ex->dma_max =
 			MIN(ex->dma_max, mmio_r32(b->virtio.device + VIRTIO_BLK_SIZE_MAX) & ~(block - 1));
@@ -277,13 +248,10 @@ static int open_device(struct exerciser *ex, struct blk *b)
 
 static int blk_open(struct exerciser *ex)
 {
-	struct blk *b = kzalloc(sizeof(*b));
+	struct blk *b = ex->priv;
 	char serial[VIRTIO_BLK_ID_SIZE];
 	int r;
 
-	ex->priv = b;
-	if (!b)
-		return -ENOMEM;
 	r = open_device(ex, b);
 	if (r < 0)
 		return r;
@@ -439,10 +407,10 @@ const struct exerciser_ops virtio_blk_ops = {
 		},
 	.caps = EX_IRQ | EX_MSIX | EX_IRQ_COUNTED | EX_DMA_READ | EX_DMA_WRITE | EX_DMA_TIMED | EX_DMA_DEPTH |
 		EX_DMA_COPY,
+	.priv_size = sizeof(struct blk),
 	.open = blk_open,
-	.close = blk_close,
 	.quiesce = blk_quiesce,
-	.recover = blk_recover,
+	.recover = start,
 	.irq_raise = blk_irq_raise,
 	.irq_ack = blk_irq_ack,
 	.irq_pending = blk_irq_pending,

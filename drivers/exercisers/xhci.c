@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "drivers/exercisers/exerciser.h"
+#include "drivers/exercisers/parts.h"
 #include "drivers/exercisers/xhci_regs.h"
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
@@ -32,12 +32,12 @@ struct xhci {
 
 static uint64_t ring_pa(const struct xhci *x, unsigned n)
 {
-	return x->mem.pa.v + (uint64_t)((uint8_t *)x->shared->ring[n] - (uint8_t *)x->mem.va);
+	return dma_buf_pa(&x->mem, x->shared->ring[n]);
 }
 
 static uint64_t table_pa(const struct xhci *x, unsigned n)
 {
-	return x->mem.pa.v + (uint64_t)((volatile uint8_t *)x->shared->segment[n] - (uint8_t *)x->mem.va);
+	return dma_buf_pa(&x->mem, x->shared->segment[n]);
 }
 
 static volatile uint8_t *ir(const struct xhci *x, unsigned n) { return x->run + XHCI_IR(n); }
@@ -70,14 +70,9 @@ static void xhci_quiesce(struct exerciser *ex)
 {
 	struct xhci *x = ex->priv;
 
-	if (x && x->op)
+	if (x->op)
 		(void)reset(x);
-	if (ex->msix.dev)
-		msix_enable(&ex->msix, false);
-	if (ex->msi.dev)
-		msi_enable(&ex->msi, false);
-	pci_set_command(ex->dev, PCI_COMMAND_INTX_OFF, PCI_COMMAND_MASTER);
-	ex->ready = false;
+	exerciser_silence(ex);
 }
 
 static int xhci_recover(struct exerciser *ex)
@@ -102,28 +97,11 @@ static int xhci_recover(struct exerciser *ex)
 	return mmio_r32(x->op + XHCI_USBCMD) & XHCI_CMD_INTE ? 0 : -EIO;
 }
 
-static void xhci_close(struct exerciser *ex)
-{
-	struct xhci *x = ex->priv;
-
-	xhci_quiesce(ex);
-	if (ex->msix.dev)
-		msix_close(&ex->msix);
-	ex->msix.dev = NULL;
-	if (x)
-		dma_free(&x->mem);
-	kfree(x);
-	ex->priv = NULL;
-}
-
 static int xhci_open(struct exerciser *ex)
 {
-	struct xhci *x = kzalloc(sizeof(*x));
+	struct xhci *x = ex->priv;
 	unsigned interrupters;
 
-	ex->priv = x;
-	if (!x)
-		return -ENOMEM;
 	x->cap = pci_bar_map(ex->dev, 0);
 	if (!x->cap)
 		return -ENXIO;
@@ -133,25 +111,13 @@ static int xhci_open(struct exerciser *ex)
 	if (!interrupters ||
 	    (uint64_t)(x->run - x->cap) + XHCI_IR(interrupters) > ex->dev->bar[0].size)
 		return -ENODEV;
-	if (!dma_alloc(&x->mem, sizeof(struct shared), PAGE_SIZE, PHYS_ANY))
+	if (exerciser_own(ex, sizeof(struct shared)) < 0)
 		return -ENOMEM;
+	x->mem = ex->mem;
 	x->shared = x->mem.va;
-	ex->own[0].pa = x->mem.pa;
-	ex->own[0].size = (size_t)align_up(sizeof(struct shared), PAGE_SIZE);
-	ex->own_count = 1;
-	if (msix_open(ex->dev, &ex->msix) < 0) {
-		ex->msix = (struct msix){.dev = NULL};
-		ex->caps &= ~(uint32_t)EX_MSIX;
-	}
-	if (msi_open(ex->dev, &ex->msi) < 0) {
-		ex->msi = (struct msi){.dev = NULL};
-		ex->caps &= ~(uint32_t)EX_MSI;
-	}
-	if (!ex->dev->int_pin)
-		ex->caps &= ~(uint32_t)EX_INTX;
+	exerciser_find_irqs(ex);
 	ex->irq_counts[0] = MIN(interrupters, ex->msi.count_max);
 	ex->irq_counts[1] = MIN(interrupters, ex->msix.count);
-	ex->irq_is_msix = ex->msix.dev != NULL;
 	ex->irq_count = MAX(ex->irq_counts[ex->irq_is_msix], 1u);
 	return reset(x);
 }
@@ -198,8 +164,8 @@ const struct exerciser_ops xhci_ops = {
 	.match = (const struct pci_match[]){
 		{.vendor = 0xffff, .device = 0xffff, .class_code = 0x0c0330, .class_mask = 0xffffff}, {.vendor = 0}},
 	.caps = EX_IRQ | EX_MSI | EX_MSIX | EX_INTX | EX_IRQ_COUNTED,
+	.priv_size = sizeof(struct xhci),
 	.open = xhci_open,
-	.close = xhci_close,
 	.quiesce = xhci_quiesce,
 	.recover = xhci_recover,
 	.irq_raise = xhci_irq_raise,

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
+/* Which entries of an interrupt table a function's messages get. Pure. */
+
 #include "drivers/iommu/iommu.h"
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"

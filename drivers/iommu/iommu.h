@@ -126,6 +126,7 @@ struct iommu_ops {
 	int (*irq_update)(struct iommu *, int index, pci_rid_t, const struct irq_route *); /* and invalidates */
 	/* The same entry rewritten, for the same function, and nothing invalidated: to see what the unit keeps. */
 	int (*irq_write)(struct iommu *, int index, pci_rid_t, const struct irq_route *);
+	int (*irq_sync)(struct iommu *);                                     /* invalidates every entry */
 	/* The entry with the k-th of its reserved fields set, and invalidates; irq_update() mends it. -ERANGE: so many. */
 	int (*irq_reserved)(struct iommu *, int index, unsigned k);
 	int (*irq_unmap)(struct iommu *, int index);                         /* not present, and invalidates */
@@ -155,6 +156,8 @@ struct iommu_ops {
 	 * there is no n-th way.
 	 */
 	const char *(*spoil)(struct iommu *, pci_rid_t, unsigned n, enum iommu_reason *);
+	/* The same of the paging entries that lead to a mapped address; done again, it is mended. */
+	const char *(*spoil_page)(struct iommu_domain *, iova_t, unsigned n, enum iommu_reason *);
 	void (*dump)(struct iommu *);                                        /* registers as # note lines */
 };
 

@@ -92,6 +92,7 @@ const char *pci_check_caps(pci_rid_t, unsigned *at);
 #define PCI_CAP_MSIX 0x11
 #define PCI_CAP_AF   0x13
 #define PCI_EXT_CAP_ATS 0x0f
+#define PCI_EXT_CAP_PASID 0x1b
 
 /* ---- ATS (ats.c) ---- */
 /* Invalidations that the function takes at once, 1 to 32; 0: it has no ATS. */
@@ -131,6 +132,8 @@ unsigned pci_sriov_cap(const struct pci_dev *);
 int pci_sriov_enable(struct pci_dev *, unsigned vfs, const char **why);
 /* Takes them off the list and switches them off; whoever drives them has left. */
 void pci_sriov_disable(struct pci_dev *);
+/* Function-level reset, by the PCI Express capability; BARs and command register are put back. -EOPNOTSUPP, -EIO. */
+int pci_flr(struct pci_dev *);
 bool pci_has_vfs(const struct pci_dev *); /* on the list */
 pci_rid_t pci_sriov_rid(const struct pci_dev *, unsigned cap, unsigned n); /* NumVFs stands already */
 /* scan.c: reads its capabilities, puts it in its place of the list. */

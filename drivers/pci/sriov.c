@@ -112,6 +112,27 @@ int pci_sriov_enable(struct pci_dev *pf, unsigned vfs, const char **why)
 	return (int)vfs;
 }
 
+int pci_flr(struct pci_dev *d)
+{
+	const uint32_t id = pci_r32(d->rid, PCI_VENDOR_ID);
+	const uint16_t command = pci_r16(d->rid, PCI_COMMAND);
+	uint32_t bar[PCI_BAR_COUNT];
+
+	if (!d->cap_pcie || !(pci_r32(d->rid, d->cap_pcie + PCIE_DEVCAP) & PCIE_DEVCAP_FLR))
+		return -EOPNOTSUPP;
+	for (unsigned i = 0; i < PCI_BAR_COUNT; i++)
+		bar[i] = pci_r32(d->rid, PCI_BAR(i));
+	pci_w16(d->rid, d->cap_pcie + PCIE_DEVCTL,
+		(uint16_t)(pci_r16(d->rid, d->cap_pcie + PCIE_DEVCTL) | PCIE_DEVCTL_FLR));
+	delay(READY_NS);
+	if (!WAIT_FOR(pci_r32(d->rid, PCI_VENDOR_ID) == id, SEC(1)))
+		return -EIO;
+	for (unsigned i = 0; i < PCI_BAR_COUNT; i++)
+		pci_w32(d->rid, PCI_BAR(i), bar[i]);
+	pci_w16(d->rid, PCI_COMMAND, command);
+	return 0;
+}
+
 bool pci_has_vfs(const struct pci_dev *pf)
 {
 	FOR_EACH_PCI(d)

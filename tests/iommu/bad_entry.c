@@ -2,9 +2,14 @@
 
 #include "tests/iommu/iommu_test.h"
 
+/* No two levels have the same index there, so that a walk that goes astray finds nothing. */
+#define ASTRAY (5ull << 30 | 3ull << 21 | 9ull << 12)
+
+/* page: the n-th way of spoiling what leads there, which mends it too; else the requester's entries are wrong. */
 static void one_way(struct t *t, struct dma_space *s, struct dma_target *g, size_t len, const char *what,
-		    enum iommu_reason want)
+		    enum iommu_reason want, bool page, unsigned n)
 {
+	enum iommu_reason again;
 	struct iommu_fault f;
 
 	dma_target_fill(g, 1300);
@@ -18,8 +23,13 @@ static void one_way(struct t *t, struct dma_space *s, struct dma_target *g, size
 		EXPECT_MSG(t, f.reason == want, "%s, %s: fault's reason: got %s (0x%x), expected %s", s->name, what,
 			   iommu_reason_name(f.reason), f.raw_reason, iommu_reason_name(want));
 	}
-	REQUIRE_OK(t, dma_space_detach(s));
-	REQUIRE_OK(t, dma_space_attach(s));
+	if (page) {
+		EXPECT_MSG(t, s->iommu->ops->spoil_page(&s->domain, g->iova, n, &again), "%s, %s: it cannot be mended", s->name,
+			   what);
+	} else {
+		REQUIRE_OK(t, dma_space_detach(s));
+		REQUIRE_OK(t, dma_space_attach(s));
+	}
 	dma_faults_clear(s);
 	REQUIRE_OK(t, dma_load(s, 80, len));
 	EXPECT_OK(t, dma_write(g, 0, len));
@@ -32,10 +42,13 @@ static void one_way(struct t *t, struct dma_space *s, struct dma_target *g, size
  *
  * VT-d 9.3 to 9.6, chapter 7 (LCT.3, LCT.5, SCT.3, SPD.2, SPT.2, SPT.4): reserved bits, depths and translation
  * types that there are not, and in scalable mode a PASID's directory and entry that are not present. AMD 48882,
- * 2.2.2.1, 2.5.2 (ILLEGAL_DEV_TABLE_ENTRY). A hypervisor that does not look at one of these takes a driver's
- * mistake for a translation. Put right, the device works again.
+ * 2.2.2.1, 2.5.2 (ILLEGAL_DEV_TABLE_ENTRY). Then the entries that lead to a page, level by level: VT-d 9.7, 9.8
+ * (LGN.1.2, SFS.3, SSS.3), AMD 2.2.3, 2.5.3 (IO_PAGE_FAULT with RZ): reserved bits, leaves where there are none,
+ * Next Levels that do not go down. A hypervisor that does not look at one of these takes a driver's mistake for
+ * a translation. Put right, the device works again.
  */
-TEST(iommu, bad_entry, "a malformed entry of a device blocks it and is reported as what it is", NEED_IOMMU_TRANSLATION)
+TEST(iommu, bad_entry, "a malformed entry, of a device or a page, blocks it and is reported as what it is",
+     NEED_IOMMU_TRANSLATION)
 {
 	unsigned devices = 0;
 	const char *why;
@@ -57,7 +70,12 @@ TEST(iommu, bad_entry, "a malformed entry of a device blocks it and is reported 
 		ASSERT_OK(t, dma_write(g, 0, len));
 		dma_expect_written(g, 0, len, "as it should be");
 		for (unsigned n = 0; (what = s->iommu->ops->spoil(s->iommu, ex->rid, n, &reason)) != NULL; n++)
-			one_way(t, s, g, len, what, reason);
+			one_way(t, s, g, len, what, reason, false, n);
+		if (ex->dma_mask >> DMA_FAR_BITS) {
+			g = dma_target_map_at(s, PAGE_SIZE, IOMMU_RW, dma_far(s, DMA_FAR_BITS) + ASTRAY, 0);
+			for (unsigned n = 0; (what = s->iommu->ops->spoil_page(&s->domain, g->iova, n, &reason)) != NULL; n++)
+				one_way(t, s, g, len, what, reason, true, n);
+		}
 		dma_space_close(s);
 		devices++;
 	}

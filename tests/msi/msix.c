@@ -88,11 +88,14 @@ TEST(msix, mask_pba,
 {
 	struct delivery *d = delivery_open(t, 1);
 
-	FOR_EACH_EXERCISER(t, ex, EX_IRQ | EX_MSIX) {
+	FOR_EACH_EXERCISER(t, ex, EX_IRQ | EX_MSIX)
+	for (enum irq_via via = 0; via < IRQ_VIA_COUNT; via++) {
 		const char *why;
-		struct irq_source *s = irq_source_open(t, ex, IRQ_DIRECT, &why);
+		struct irq_source *s = irq_source_open(t, ex, via, &why);
 		const unsigned last = entries(ex) - 1;
 
+		if (!s)
+			continue;
 		held_and_released(s, d, 0, false);
 		if (last)
 			held_and_released(s, d, last, false);

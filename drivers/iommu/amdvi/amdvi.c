@@ -711,6 +711,13 @@ static int amdvi_sync(struct iommu_domain *d, const struct sync_range *range, st
 	return r;
 }
 
+static const char *amdvi_spoil_page(struct iommu_domain *d, iova_t at, unsigned n, enum iommu_reason *reason)
+{
+	const char *what = d->passthrough || d->iommu->broken ? NULL : pgt_spoil(v1_of(d), at.v, n, reason);
+
+	return what && sync_domain(d, deadline_in(AMDVI_WAIT_NS)) < 0 ? NULL : what;
+}
+
 static int amdvi_sync_all(struct iommu *iommu, struct deadline dl)
 {
 	return iommu->broken ? -EIO : amdvi_inv_all(amdvi_of(iommu), dl);
@@ -735,6 +742,7 @@ const struct iommu_ops amdvi_ops = {
 	.irq_map = amdvi_irq_map,
 	.irq_update = amdvi_irq_update,
 	.irq_write = amdvi_irq_write,
+	.irq_sync = amdvi_irq_sync,
 	.irq_reserved = amdvi_irq_reserved,
 	.irq_unmap = amdvi_irq_unmap,
 	.irq_message = amdvi_irq_message,
@@ -745,5 +753,6 @@ const struct iommu_ops amdvi_ops = {
 	.queue_waits = amdvi_queue_waits,
 	.queue_bad = amdvi_queue_bad,
 	.spoil = amdvi_spoil,
+	.spoil_page = amdvi_spoil_page,
 	.dump = amdvi_dump,
 };

@@ -271,6 +271,18 @@ int amdvi_irq_write(struct iommu *iommu, int index, pci_rid_t rid, const struct 
 	return r;
 }
 
+/* Function by function: not every unit has a command for all. */
+int amdvi_irq_sync(struct iommu *iommu)
+{
+	struct amdvi *v = amdvi_of(iommu);
+	int r = iommu->broken ? -EIO : 0;
+
+	for (unsigned i = 0; i < AMDVI_DEVICES && r == 0; i++)
+		if (v->irt[i].table.va)
+			r = amdvi_inv_interrupts(v, v->irt[i].id);
+	return r;
+}
+
 /* 2.2.5.2, 2.2.5.3: an IntType that there is not, then a bit that there is not. */
 int amdvi_irq_reserved(struct iommu *iommu, int index, unsigned k)
 {

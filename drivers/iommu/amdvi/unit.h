@@ -6,6 +6,7 @@
 #include "drivers/iommu/amdvi/regs.h"
 #include "drivers/iommu/iommu.h"
 #include "drivers/iommu/pgtable/pgtable.h"
+#include "drivers/iommu/pgtable/spoil.h"
 #include "kernel/acpi/acpi.h"
 #include "kernel/mm/mm.h"
 
@@ -102,6 +103,7 @@ int amdvi_fault_irq(struct iommu *, const struct irq_route *, const char **why);
 /* ir.c */
 int amdvi_ir_enable(struct iommu *, bool eim);
 void amdvi_ir_disable(struct iommu *);
+int amdvi_irq_sync(struct iommu *);
 int amdvi_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 int amdvi_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int amdvi_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);

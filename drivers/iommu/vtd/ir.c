@@ -153,6 +153,11 @@ int vtd_irq_update(struct iommu *iommu, int index, pci_rid_t rid, const struct i
 	return r < 0 ? r : vtd_inv_iec(vtd_of(iommu), (unsigned)index);
 }
 
+int vtd_irq_sync(struct iommu *iommu)
+{
+	return iommu->broken ? -EIO : vtd_inv_iec_all(vtd_of(iommu));
+}
+
 /* 9.10: between the fields of each quadword, and its end. */
 int vtd_irq_reserved(struct iommu *iommu, int index, unsigned k)
 {

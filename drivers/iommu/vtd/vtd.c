@@ -85,13 +85,13 @@ int vtd_oneshot(struct vtd *v, uint32_t bit)
 
 /* ---- memory that the unit reads ---- */
 
+/* No fence: CLFLUSH keeps its order with the stores before and after it (SDM vol. 2, CLFLUSH). */
 static void flush_lines(const void *p, size_t size)
 {
 	const uintptr_t end = (uintptr_t)p + size;
 
 	for (uintptr_t at = (uintptr_t)p & ~(uintptr_t)(CACHE_LINE - 1); at < end; at += CACHE_LINE)
 		__asm__ volatile("clflush (%0)" : : "r"(at) : "memory");
-	__asm__ volatile("mfence" ::: "memory");
 }
 
 void vtd_flush(const struct vtd *v, const void *p, size_t size)
@@ -634,6 +634,13 @@ static int vtd_sync(struct iommu_domain *d, const struct sync_range *range, stru
 	return r;
 }
 
+static const char *vtd_spoil_page(struct iommu_domain *d, iova_t at, unsigned n, enum iommu_reason *reason)
+{
+	const char *what = d->passthrough || d->iommu->broken ? NULL : pgt_spoil(vtd_pt_of(d), at.v, n, reason);
+
+	return what && sync_domain(d, deadline_in(VTD_WAIT_NS)) < 0 ? NULL : what;
+}
+
 static int vtd_sync_all(struct iommu *iommu, struct deadline dl)
 {
 	return iommu->broken ? -EIO : vtd_inv_all(vtd_of(iommu), dl);
@@ -659,6 +666,7 @@ const struct iommu_ops vtd_ops = {
 	.irq_map = vtd_irq_map,
 	.irq_update = vtd_irq_update,
 	.irq_write = vtd_irq_write,
+	.irq_sync = vtd_irq_sync,
 	.irq_reserved = vtd_irq_reserved,
 	.irq_unmap = vtd_irq_unmap,
 	.irq_message = vtd_irq_message,
@@ -670,5 +678,6 @@ const struct iommu_ops vtd_ops = {
 	.queue_bad = vtd_queue_bad,
 	.queue_use = vtd_queue_use,
 	.spoil = vtd_spoil,
+	.spoil_page = vtd_spoil_page,
 	.dump = vtd_dump,
 };

@@ -3,6 +3,7 @@
 
 #include "drivers/iommu/iommu.h"
 #include "drivers/iommu/pgtable/pgtable.h"
+#include "drivers/iommu/pgtable/spoil.h"
 #include "drivers/iommu/vtd/regs.h"
 #include "kernel/mm/mm.h"
 
@@ -121,6 +122,7 @@ int vtd_inv_iec(struct vtd *, unsigned index);
 /* ---- ir.c ---- */
 int vtd_ir_enable(struct iommu *, bool eim);
 void vtd_ir_disable(struct iommu *);
+int vtd_irq_sync(struct iommu *);
 int vtd_irq_map(struct iommu *, pci_rid_t, const struct irq_route *, unsigned n, struct msi_msg *);
 int vtd_irq_write(struct iommu *, int index, pci_rid_t, const struct irq_route *);
 int vtd_irq_update(struct iommu *, int index, pci_rid_t, const struct irq_route *);

@@ -729,6 +729,32 @@ static void test_dead(void)
 
 /* ---- remapping: entries of both forms, each function's table its own ---- */
 
+/* Four messages of one function: entries in a row, the first a multiple of four, each by its own route. */
+static void entries_in_a_row(bool eim, uint64_t table)
+{
+	const struct irq_route one = {.dest = 9, .vector = 0x50};
+	const struct irq_route routes[4] = {{.dest = 1, .vector = 0x51}, {.dest = 2, .vector = 0x52}, {.dest = 3, .vector = 0x53},
+					    {.dest = 4, .vector = 0x54}};
+	const int alone = amdvi_ops.irq_map(&iommu, rid, &one, 1, NULL); /* in the way of 0 to 3 */
+	struct msi_msg m;
+	const int first = amdvi_ops.irq_map(&iommu, rid, routes, 4, &m);
+
+	CHECK((alone & 0xffff) == 0 && (first & 0xffff) == 4 && m.data == 4);
+	for (unsigned i = 0; i < 4; i++) {
+		if (eim)
+			CHECK(((struct amdvi_pair *)table)[4 + i].lo == (IRTE_REMAPEN | (i + 1) << 8) &&
+			      ((struct amdvi_pair *)table)[4 + i].hi == 0x51 + i);
+		else
+			CHECK_EQ(((uint32_t *)table)[4 + i], IRTE_REMAPEN | (i + 1) << 8 | (0x51 + i) << 16);
+	}
+	asked = 0;
+	CHECK_EQ(amdvi_ops.irq_sync(&iommu), 0);
+	CHECK(asked > 0 && list[0].op == INVALIDATE_INTERRUPT_TABLE);
+	CHECK_EQ(amdvi_ops.irq_unmap(&iommu, alone), 0);
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(amdvi_ops.irq_unmap(&iommu, first + i), 0);
+}
+
 static void test_remapping(void)
 {
 	const struct irq_route route = {.dest = 0x23, .vector = 0x61};
@@ -761,6 +787,7 @@ static void test_remapping(void)
 		CHECK_EQ(((uint64_t *)(dte(0xa0)[2] & DTE2_INTROOT))[0], 0);
 		CHECK_EQ(amdvi_ops.irq_unmap(&iommu, index), 0);
 		CHECK_EQ(((uint32_t *)table)[eim ? 4 * (index & 0xffff) : index & 0xffff], 0);
+		entries_in_a_row(eim, table);
 		amdvi_ops.ir_disable(&iommu);
 		CHECK_EQ(dte(rid.v)[2], 0);
 	}

@@ -142,6 +142,7 @@ int vtd_ir_enable(struct iommu *u, bool e) { (void)u, (void)e; return -1; }
 void vtd_ir_disable(struct iommu *u) { (void)u; }
 int vtd_irq_map(struct iommu *u, pci_rid_t r, const struct irq_route *i, unsigned n, struct msi_msg *m) { (void)u, (void)r, (void)i, (void)n, (void)m; return -1; }
 int vtd_irq_write(struct iommu *u, int x, pci_rid_t r, const struct irq_route *i) { (void)u, (void)x, (void)r, (void)i; return -1; }
+int vtd_irq_sync(struct iommu *u) { (void)u; return -1; }
 int vtd_irq_update(struct iommu *u, int x, pci_rid_t r, const struct irq_route *i) { (void)u, (void)x, (void)r, (void)i; return -1; }
 int vtd_irq_unmap(struct iommu *u, int x) { (void)u, (void)x; return -1; }
 int vtd_irq_message(struct iommu *u, int x, struct msi_msg *m) { (void)u, (void)x, (void)m; return -1; }
