@@ -164,6 +164,10 @@ static void cleanups(struct t *t)
 			t->cleanup[i].fn(t->cleanup[i].arg);
 		irq_enable();
 	}
+	/* What went wrong may have left a unit in any state: nobody takes it over. */
+	deadline_set_limit(deadline_in(SEC(3)));
+	if ((t->failures || t->outcome == OUT_ERROR || t->outcome == OUT_TIMEOUT) && context_save(t->ctx) == 0)
+		units_off();
 	deadline_set_limit((struct deadline){UINT64_MAX});
 }
 
@@ -189,10 +193,10 @@ static void body(struct t *t)
 		strlcpy(t->reason, missing, sizeof(t->reason));
 		return;
 	}
-	if (!needs(x, NEED_IOMMU_TRANSLATION) || x->flags & TEST_UNITS_OFF)
-		units_off();
 	deadline_set_limit(deadline_in(MS(budget_ms(x)) + MS(200) * cpu_count()));
 	if (context_save(t->ctx) == 0) {
+		if (!needs(x, NEED_IOMMU_TRANSLATION) || x->flags & TEST_UNITS_OFF)
+			units_off();
 		x->fn(t);
 		if (!t->checks && !t->failures)
 			test_error(t, "checked nothing");
