@@ -7,7 +7,7 @@
 #include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 
-enum key { KEY_ONLY, KEY_SKIP, KEY_REQUIRE, KEY_LIST, KEY_DUMP, KEY_DEVICE, KEY_ALLOW, KEY_ITERATIONS, KEY_SEED,
+enum key { KEY_ONLY, KEY_SKIP, KEY_REQUIRE, KEY_LIST, KEY_DUMP, KEY_TIMING, KEY_DEVICE, KEY_ALLOW, KEY_ITERATIONS, KEY_SEED,
 	   KEY_EXIT, KEY_REPEAT, KEY_VFS, KEY_SABOTAGE, KEY_COUNT };
 
 /* Names, and what a value must be; NULL: the word stands alone. */
@@ -17,6 +17,7 @@ static const struct { const char *name, *wants; } keys[KEY_COUNT] = {
 	[KEY_REQUIRE] = {"require", "test names or globs, with commas between"},
 	[KEY_LIST] = {"list", NULL},
 	[KEY_DUMP] = {"dump", NULL},
+	[KEY_TIMING] = {"timing", NULL},
 	[KEY_DEVICE] = {"device", "BB:DD.F"},
 	[KEY_ALLOW] = {"allow", "disruptive"},
 	[KEY_ITERATIONS] = {"iterations", "a number above 0"},
@@ -183,6 +184,9 @@ static int take_value(struct cmdline *cl, enum key key, bool first, const char *
 	case KEY_DUMP:
 		cl->dump = true;
 		return 0;
+	case KEY_TIMING:
+		cl->timing = true;
+		return 0;
 	case KEY_DEVICE:
 		r = take_device(value, len, &cl->device);
 		cl->has_device = cl->has_device || r == 0;
@@ -308,6 +312,8 @@ int cmdline_text(const struct cmdline *cl, char *buf, size_t size)
 		put(buf, size, &used, "%slist", used ? " " : "");
 	if (cl->dump)
 		put(buf, size, &used, "%sdump", used ? " " : "");
+	if (cl->timing)
+		put(buf, size, &used, "%stiming", used ? " " : "");
 	if (cl->has_device) {
 		put(buf, size, &used, "%sdevice=", used ? " " : "");
 		if (rid_seg(cl->device))

@@ -29,7 +29,7 @@ struct cmdline_globs {
 
 struct cmdline {
 	struct cmdline_globs only, skip, require;
-	bool list, dump, disruptive;     /* list; dump; allow=disruptive */
+	bool list, dump, timing, disruptive; /* list; dump; timing; allow=disruptive */
 	bool has_device, has_seed;
 	pci_rid_t device;                /* device=[SSSS:]BB:DD.F */
 	uint64_t iterations;             /* 0: not given */

@@ -90,6 +90,7 @@ struct exerciser {
 	unsigned irq_count;              /* messages or entries it can raise */
 	unsigned irq_counts[2];          /* the same by MSI and by MSI-X, where either can be chosen */
 	size_t dma_min, dma_max, dma_align; /* of len and dev_off */
+	size_t dma_frames;              /* that a transfer's pages may lie in, apart from each other; 0: any number */
 	size_t dma_addr_align;
 	uint64_t dma_mask;               /* the address bits it drives; beyond them edu wraps silently */
 	unsigned dma_ms;                 /* a transfer takes at least so long: use it sparingly */

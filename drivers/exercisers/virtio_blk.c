@@ -19,7 +19,8 @@
 #define QUEUES_MAX   4
 #define DEPTH        32
 #define SEGMENTS     3                   /* header, data, status */
-#define TRANSFER_MAX 0x100000u
+#define TRANSFER_MAX 0x400000u
+#define FRAMES_MAX   1000u               /* QEMU (VIRTQUEUE_MAX_SIZE) stops at a request of 1024 pieces */
 #define MEDIUM_MAX   0x400000ull         /* of a large disk, only so much is used */
 #define COOKIE_IRQ   0xffffffffu
 
@@ -228,6 +229,7 @@ static int open_device(struct exerciser *ex, struct blk *b)
 		return -ENODEV;
 	}
 	ex->dma_max = TRANSFER_MAX;
+	ex->dma_frames = FRAMES_MAX;
 	if (b->virtio.features & VIRTIO_BLK_F_SIZE_MAX)
 		ex->dma_max =
 			MIN(ex->dma_max, mmio_r32(b->virtio.device + VIRTIO_BLK_SIZE_MAX) & ~(block - 1));

@@ -44,6 +44,17 @@ bool deadline_passed(struct deadline d)
 	return now >= d.tsc || (now >= limit.tsc && this_cpu()->index == 0);
 }
 
+#define PAUSE_EVERY 1024u
+
+void cpu_relax(void)
+{
+	static unsigned spins;           /* of all CPUs; a lost count does not matter */
+
+	/* Not never: where one thread runs all CPUs in turn (thread=single), PAUSE is what hands over. */
+	if (cpu_features.accel != ACCEL_TCG || ++spins % PAUSE_EVERY == 0)
+		__asm__ volatile("pause" ::: "memory");
+}
+
 void delay(uint64_t ns)
 {
 	WAIT_FOR(false, ns);

@@ -18,7 +18,11 @@ static inline uint64_t tsc_read(void)
 	__asm__ volatile("lfence; rdtsc; lfence" : "=a"(lo), "=d"(hi) : : "memory");
 	return ((uint64_t)hi << 32) | lo;
 }
-static inline void cpu_relax(void) { __asm__ volatile("pause" ::: "memory"); }
+/*
+ * PAUSE between two looks at something. Rarely under TCG: there it leaves the translated code and takes
+ * QEMU's big lock, which the device or the CPU that we wait for wants.
+ */
+void cpu_relax(void);
 
 /* Calibrates the TSC: CPUID 0x15/0x40000010 where they tell, else against the ACPI PM timer or the PIT. */
 void time_init(void);

@@ -133,7 +133,8 @@ def clock_step(series: dict[tuple, Series]) -> float:
 
 
 def side_of(boots: list[tuple[Series, float]]) -> Side:
-    ends = [(s.median_interval(CONFIDENCE), step) for s, step in boots if s.is_time]
+    # A rate has an interval where the guest had enough rounds of it; percentiles it has none.
+    ends = [(s.median_interval(CONFIDENCE), step) for s, step in boots if s.is_time or "p50.lo" in s.figures]
     whole = bool(ends) and all(e for e, _ in ends)
     return Side(statistics.median_low([s.middle for s, _ in boots]),
                 min(max(0.0, e[0] - step) for e, step in ends) if whole else None,

@@ -65,12 +65,13 @@ class Guest:
     """Context manager around one QEMU."""
 
     def __init__(self, make_argv, env: dict, helpers: list[str], limits: Limits, on_line=None,
-                 on_bytes=None, on_tick=None, recorder=None):
+                 on_bytes=None, on_tick=None, recorder=None, steady=None):
         self.make_argv, self.env, self.helpers, self.limits = make_argv, env, helpers, limits
         self.on_line = on_line or (lambda line: None)
         self.on_bytes = on_bytes or (lambda data: None)
         self.on_tick = on_tick or (lambda: None)
         self.recorder = recorder         # trace.Recorder
+        self.steady = steady             # steady.Steady
         self.boot = Boot()
         self.proc = None
         self.mine: list[socket.socket] = []
@@ -137,6 +138,8 @@ class Guest:
             self._close()
             if self.recorder:
                 self.recorder.detach()
+            if self.steady:
+                self.steady.close()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
@@ -162,6 +165,8 @@ class Guest:
         pidfd = os.pidfd_open(self.proc.pid)
         sel.register(pidfd, selectors.EVENT_READ, None)
         try:
+            if self.steady:
+                self.steady.apply(self.proc.pid, self.qmp)
             while self.proc.poll() is None and not boot.killed:
                 for key, _ in sel.select(0.1):
                     if key.data:

@@ -16,6 +16,7 @@ from .judge import Outcome
 from .profile import Profile
 from .qemu import Options, Qemu, check_image, command
 from .report import check_must
+from .steady import Steady
 from .trace import Recorder, Trace, path_of, save
 
 MAX_BOOTS = 40
@@ -68,7 +69,12 @@ def guest_cmdline(prof: Profile, user: str, must: list[str]) -> str:
 
 def partial(cmdline: str, prof: Profile) -> bool:
     """Whether it selects tests or the device under test otherwise than the profile itself."""
-    return any(globs(cmdline, key) != globs(prof.plumb, key) for key in ("only", "skip", "device"))
+    return times(cmdline) != times(prof.plumb) or any(globs(cmdline, key) != globs(prof.plumb, key) for key in ("only", "skip", "device"))
+
+
+def times(cmdline: str) -> bool:
+    """Whether it is the timing suite."""
+    return "timing" in cmdline.split()
 
 
 def again(cmdline: str, done: list[str]) -> str:
@@ -97,7 +103,7 @@ def boot_once(qemu: Qemu, prof: Profile, opts: Options, limits: Limits, tmp: Pat
 
 
 def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, view, resume: bool,
-        recorder: Recorder | None = None) -> Run:
+        recorder: Recorder | None = None, steady: Steady | None = None) -> Run:
     check(prof, opts)
     log.parent.mkdir(parents=True, exist_ok=True)
     side = log.with_name(log.name + ".evidence.txt")
@@ -113,7 +119,7 @@ def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, vie
             left = replace(limits, total=max(1.0, limits.total - (time.monotonic() - start)))
             now = replace(opts, cmdline=again(opts.cmdline, done))
             boot = boot_once(qemu, prof, now, left, tmp, on_bytes=raw.write, on_line=view.line, on_tick=view.tick,
-                             recorder=recorder)
+                             recorder=recorder, steady=steady)
             first = first or boot
             found = judge.judge_boot(boot, limits)
             boots.append(found)

@@ -8,6 +8,8 @@
 #define ROUNDS_MAX 24
 #define ROUNDS_MIN 4
 #define SLICE MS(30) /* of time for the rounds of one series */
+#define OFTEN 32     /* times as many in the timing suite, while it has … */
+#define TIMING MS(100)
 #define PATIENCE SEC(1)
 #define NOTHING 0xffffffffu /* read where nothing is mapped */
 
@@ -21,7 +23,6 @@ struct shoot {
 	uint32_t *before, *after; /* what each CPU read there before and after its INVLPG */
 	volatile unsigned acks;
 	unsigned stale;
-	uint64_t ticks[ROUNDS_MAX];
 };
 
 static uint32_t look(const struct shoot *s)
@@ -155,17 +156,20 @@ static void look_everywhere(struct shoot *s, uint32_t expected)
 static void measure(struct shoot *s, enum method m, unsigned n)
 {
 	const uint64_t asked = test_iterations(s->d->t, 0);
-	const unsigned most = asked && asked < ROUNDS_MAX ? (unsigned)asked : ROUNDS_MAX;
-	const struct deadline end = deadline_in(SLICE);
-	unsigned rounds = 0;
+	const unsigned batch = asked && asked < ROUNDS_MAX ? (unsigned)asked : ROUNDS_MAX;
+	struct rounds rounds = test_rounds(s->d->t, OFTEN, TIMING);
+	uint64_t *ticks = test_alloc(s->d->t, batch * rounds.most * sizeof(*ticks));
+	unsigned n_ticks = 0;
 	char series[48];
 
-	while (rounds < most && (rounds < ROUNDS_MIN || !deadline_passed(end))) {
-		s->ticks[rounds] = shoot_down(s, m, n, look(s) == 0x100 ? 0x101 : 0x100);
-		rounds++;
+	while (test_round(s->d->t, &rounds)) {
+		const struct deadline end = deadline_in(SLICE);
+
+		for (unsigned i = 0; i < batch && (i < ROUNDS_MIN || !deadline_passed(end)); i++)
+			ticks[n_ticks++] = shoot_down(s, m, n, look(s) == 0x100 ? 0x101 : 0x100);
 	}
 	fmt_snprintf(series, sizeof(series), "method=%s cpus=%u", method_name[m], n);
-	test_metric_ticks(s->d->t, series, s->ticks, rounds);
+	test_metric_rounds(s->d->t, series, ticks, n_ticks, MIN(n_ticks, batch));
 }
 
 static bool possible(struct shoot *s, enum method m)
@@ -235,8 +239,8 @@ static void probe_restore(void *arg)
  * shorthand, and KVM's hypercall where it is offered; from one CPU to all. The time is from the first write
  * to the last answer, targets in HLT.
  */
-TEST(apic, tlb_shootdown, "after a shootdown no CPU uses the old translation; cost by CPUs and method",
-     NEED_SMP)
+TEST_TIMED(apic, tlb_shootdown, "after a shootdown no CPU uses the old translation; cost by CPUs and method",
+	   NEED_SMP)
 {
 	struct shoot *s = test_alloc(t, sizeof(*s));
 	const unsigned others = cpu_count() - 1;

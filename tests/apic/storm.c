@@ -147,7 +147,7 @@ static void conduct(struct storm *s, struct deadline end)
  * Sleeping and waking, sending and receiving meet in every order: a wake-up lost between a VMM's check
  * and its sleep stops a sender, and that is a missing interrupt here.
  */
-TEST(apic, ipi_storm, "N sent with acknowledgement are N received, all pairs at once", NEED_SMP)
+TEST_TIMED(apic, ipi_storm, "N sent with acknowledgement are N received, all pairs at once", NEED_SMP)
 {
 	struct storm *s = test_alloc(t, sizeof(*s));
 	const uint64_t limit = test_iterations(t, 0);

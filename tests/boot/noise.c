@@ -72,7 +72,7 @@ static void steal_end(void *arg)
  * and on another, and the steal time where the hypervisor tells it. No gap decides anything; they say
  * what the other times in this report are worth.
  */
-TEST(boot, noise, "longest TSC gaps while spinning; steal time where the hypervisor tells it", NEED_NONE)
+TEST_TIMED(boot, noise, "longest TSC gaps while spinning; steal time where the hypervisor tells it", NEED_NONE)
 {
 	static struct dma_buf steal;
 	uint64_t stolen = 0;

@@ -6,6 +6,9 @@
 #define BUFFER    (4u << 20)
 #define PAGES     (BUFFER / PAGE_SIZE)
 #define SAMPLES   24
+#define OFTEN     32                     /* rounds of the timing suite, while it has … */
+#define TIMING    MS(700)                /* for a device */
+#define SETS      8                      /* hit, miss, and working sets of 16 to SETS_WIDE pages */
 #define SETS_PAGES 4096u                 /* the largest working set: aliases of the buffer's pages */
 #define SETS_WIDE 16384u                 /* … with iterations= */
 #define TRANSFER  SEC(1)                 /* a transfer's deadline */
@@ -19,7 +22,13 @@ struct sweep {
 	enum dma_dir dir;                /* of the timed transfers */
 	size_t len;                      /* of these */
 	uint64_t seed, empty;
-	size_t count;                    /* samples of a working set */
+	size_t count;                    /* samples of a working set, in a round */
+};
+
+struct set {
+	const char *what;
+	size_t pages, n;
+	bool forget;                     /* the unit's cache is emptied before each */
 	uint64_t *ticks;
 };
 
@@ -87,9 +96,10 @@ static void check(struct sweep *w, size_t pages, const char *what)
 	}
 }
 
-static void sample(struct sweep *w, size_t pages, bool forget, const char *what)
+static void sample(struct sweep *w, struct set *set)
 {
-	char series[80];
+	const size_t pages = set->pages;
+	uint64_t *ticks = set->ticks + set->n;
 
 	for (size_t page = 0; page < MIN(pages, (size_t)PAGES); page++)
 		*word_of(w, page) = pattern_word(w->seed, page);
@@ -100,19 +110,38 @@ static void sample(struct sweep *w, size_t pages, bool forget, const char *what)
 	for (size_t i = 0; i < w->count; i++) {
 		const size_t slot = i % (w->ex->medium_size / w->len);
 		uint64_t t0;
-		int r = forget ? w->stage->iommu->ops->sync(w->domain, NULL, deadline_in(MS(500))) : 0;
+		int r = set->forget ? w->stage->iommu->ops->sync(w->domain, NULL, deadline_in(MS(500))) : 0;
 
 		t0 = tsc_read();
 		if (r == 0)
 			r = transfer(w, w->dir, nth_page(pages, i), w->len, slot * w->len);
-		w->ticks[i] = tsc_read() - t0;
-		w->ticks[i] -= MIN(w->ticks[i], w->empty);
+		ticks[i] = tsc_read() - t0;
+		ticks[i] -= MIN(ticks[i], w->empty);
 		ASSERT_OK(w->t, r);
 	}
-	check(w, pages, what);
-	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " what=%s size=%zu pages=%zu", RIDARG(w->ex->dev->rid), what,
-		     w->len, pages);
-	test_metric_ticks(w->t, series, w->ticks, w->count);
+	set->n += w->count;
+	check(w, pages, set->what);
+}
+
+static void sweep(struct sweep *w, size_t most, bool wide)
+{
+	struct set sets[SETS] = {{.what = "hit", .pages = 1}, {.what = "miss", .pages = 1, .forget = true}};
+	struct rounds rounds = test_rounds(w->t, OFTEN, TIMING);
+	unsigned count = 2;
+	char series[80];
+
+	for (size_t pages = 16; pages <= most && count < SETS; pages *= wide ? 4 : 16)
+		sets[count++] = (struct set){.what = "swept", .pages = pages};
+	for (unsigned i = 0; i < count; i++)
+		sets[i].ticks = test_alloc(w->t, rounds.most * w->count * sizeof(uint64_t));
+	while (test_round(w->t, &rounds))
+		for (unsigned i = 0; i < count; i++)
+			sample(w, &sets[i]);
+	for (unsigned i = 0; i < count; i++) {
+		fmt_snprintf(series, sizeof(series), "dev=" PRIRID " what=%s size=%zu pages=%zu", RIDARG(w->ex->dev->rid),
+			     sets[i].what, w->len, sets[i].pages);
+		test_metric_rounds(w->t, series, sets[i].ticks, sets[i].n, w->count);
+	}
 }
 
 /*
@@ -123,12 +152,13 @@ static void sample(struct sweep *w, size_t pages, bool forget, const char *what)
  * The difference is a page walk: by hardware some memory reads, by an emulated unit some microseconds,
  * behind a hypervisor that shadows the tables nothing at all.
  */
-TEST_FULL(dma, iotlb, 0, BUDGET, "transfers over working sets swept past the IOTLB: hit and miss cost",
+TEST_FULL(dma, iotlb, TEST_TIMES, BUDGET, "transfers over working sets swept past the IOTLB: hit and miss cost",
 	  NEED_IOMMU_TRANSLATION, NEED_EX_DMA_TIMED)
 {
 	const uint64_t asked = test_iterations(t, 0);
 	const bool slow = !asked && machine_is_slow();
-	const size_t most = asked ? SETS_WIDE : slow ? 16 : SETS_PAGES;
+	const bool wide = test_wide(t);
+	const size_t most = wide ? SETS_WIDE : slow ? 16 : SETS_PAGES;
 	unsigned devices = 0;
 
 	FOR_EACH_EXERCISER(t, ex, EX_DMA_TIMED) {
@@ -140,14 +170,10 @@ TEST_FULL(dma, iotlb, 0, BUDGET, "transfers over working sets swept past the IOT
 		if (!(ex->caps & EX_DMA_WRITE) || !dma_stage_open(w.stage = test_alloc(t, sizeof(*w.stage)), t, ex, BUFFER))
 			continue;
 		w.domain = &w.stage->domain[STAGE_STRICT];
-		w.ticks = test_alloc(t, w.count * sizeof(uint64_t));
 		if (w.stage->has[STAGE_STRICT] && address(&w, most) - 1 <= ex->dma_mask &&
 		    map_aliases(&w, most) && dma_stage_enter(w.stage, STAGE_STRICT)) {
 			devices++;
-			sample(&w, 1, false, "hit");
-			sample(&w, 1, true, "miss");
-			for (size_t pages = 16; pages <= most; pages *= asked ? 4 : 16)
-				sample(&w, pages, false, "swept");
+			sweep(&w, most, wide);
 		}
 		dma_stage_close(w.stage);
 	}

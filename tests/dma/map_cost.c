@@ -7,20 +7,39 @@
 #define PAGES   (BUFFER / PAGE_SIZE)
 #define FIRST   (DMA_STAGE_FIRST / PAGE_SIZE)
 #define SAMPLES 24                       /* of the smallest; a quarter where it is slow */
+#define OFTEN   64                       /* rounds of the timing suite, while it has … */
+#define TIMING  MS(1000)                 /* for a unit */
 #define CYCLES  64                       /* of the strict and the deferred way, in a sample */
 #define BUDGET  120000
 
 enum op { OP_MAP, OP_UNMAP, OP_SYNC, OP_CYCLE, OPS };
 static const char *const op_name[OPS] = {"map", "unmap", "sync", "cycle"};
+static const size_t batches[] = {1, 8, 64, 256}; /* pages */
+
+/* Samples of one kind, of all rounds. */
+struct series {
+	uint64_t *ticks;
+	size_t n, batch;
+};
 
 struct cost {
 	struct t *t;
 	struct dma_stage *stage;
 	struct iommu_domain *domain;
 	uint64_t empty;
-	size_t samples;
-	uint64_t *ticks[OPS];
+	size_t samples, rounds;
+	struct series batched[ARRAY_SIZE(batches)][OPS], queue, strict, deferred;
 };
+
+/* Where the samples of another round go. */
+static uint64_t *room(struct cost *c, struct series *s, size_t n)
+{
+	if (!s->ticks)
+		s->ticks = test_alloc(c->t, c->rounds * n * sizeof(uint64_t));
+	s->batch = n;
+	s->n += n;
+	return s->ticks + s->n - n;
+}
 
 static uint64_t less_empty(const struct cost *c, uint64_t ticks) { return ticks - MIN(ticks, c->empty); }
 
@@ -72,10 +91,13 @@ static void check_dma(struct cost *c, size_t page)
 }
 
 /* map, unmap and sync of so many pages, each timed by itself; the tables are looked at in between. */
-static void by_batch(struct cost *c, size_t pages)
+static void by_batch(struct cost *c, unsigned b)
 {
-	const size_t n = MAX(c->samples * 8 / (7 + pages), MIN(c->samples, (size_t)8));
+	const size_t pages = batches[b], n = MAX(c->samples * 8 / (7 + pages), MIN(c->samples, (size_t)8));
+	uint64_t *ticks[OPS];
 
+	for (enum op op = 0; op < OPS; op++)
+		ticks[op] = room(c, &c->batched[b][op], n);
 	for (size_t i = 0; i < n; i++) {
 		const size_t page = FIRST + i * pages % (PAGES - FIRST - pages + 1);
 		uint64_t t[4];
@@ -94,8 +116,8 @@ static void by_batch(struct cost *c, size_t pages)
 		r = unmap(c, page, pages);
 		t[3] = tsc_read();
 		REQUIRE_OK(c->t, r);
-		c->ticks[OP_MAP][i] = less_empty(c, t[1] - t[0]);
-		c->ticks[OP_UNMAP][i] = less_empty(c, t[3] - t[2]);
+		ticks[OP_MAP][i] = less_empty(c, t[1] - t[0]);
+		ticks[OP_UNMAP][i] = less_empty(c, t[3] - t[2]);
 		end = deadline_in(MS(500));
 		t[2] = tsc_read();
 		r = sync(c, page, pages, end);
@@ -103,15 +125,8 @@ static void by_batch(struct cost *c, size_t pages)
 		gone = !reaches(c, page) && !reaches(c, page + pages - 1);
 		REQUIRE_OK(c->t, r);
 		EXPECT_MSG(c->t, there && gone, "%zu pages: the tables do not say what was mapped and unmapped", pages);
-		c->ticks[OP_SYNC][i] = less_empty(c, t[3] - t[2]);
-		c->ticks[OP_CYCLE][i] = c->ticks[OP_MAP][i] + c->ticks[OP_UNMAP][i] + c->ticks[OP_SYNC][i];
-	}
-	for (enum op op = 0; op < OPS; op++) {
-		char series[64];
-
-		fmt_snprintf(series, sizeof(series), "iommu=%s op=%s pages=%zu", c->stage->iommu->ops->name, op_name[op],
-			     pages);
-		test_metric_ticks(c->t, series, c->ticks[op], n);
+		ticks[OP_SYNC][i] = less_empty(c, t[3] - t[2]);
+		ticks[OP_CYCLE][i] = ticks[OP_MAP][i] + ticks[OP_UNMAP][i] + ticks[OP_SYNC][i];
 	}
 }
 
@@ -119,8 +134,7 @@ static void by_batch(struct cost *c, size_t pages)
 static void by_policy(struct cost *c, bool strict)
 {
 	const size_t n = MAX(c->samples / 3, (size_t)2);
-	uint64_t *ticks = c->ticks[0];
-	char series[64];
+	uint64_t *ticks = room(c, strict ? &c->strict : &c->deferred, n);
 
 	for (size_t i = 0; i < n; i++) {
 		const struct deadline end = deadline_in(SEC(2));
@@ -138,11 +152,6 @@ static void by_policy(struct cost *c, bool strict)
 		REQUIRE_OK(c->t, r);
 		EXPECT(c->t, !reaches(c, FIRST) && !reaches(c, FIRST + CYCLES - 1));
 	}
-	fmt_snprintf(series, sizeof(series), "iommu=%s op=%s", c->stage->iommu->ops->name,
-		     strict ? "map+unmap+sync" : "map+unmap+sync/64");
-	test_metric_ticks(c->t, series, ticks, n);
-	test_metric(c->t, "%s unit=1/s n=%zu value=%llu", series, n * CYCLES,
-		    (unsigned long long)(tsc_khz() * 1000 / MAX(ticks[(n - 1) / 2], 1u)));
 }
 
 /* The floor under every sync: one empty request through the unit's queue and back. */
@@ -150,8 +159,7 @@ static void queue_floor(struct cost *c)
 {
 	const struct iommu_ops *ops = c->stage->iommu->ops;
 	volatile uint32_t *word = c->stage->buf.va;
-	uint64_t *ticks = c->ticks[0];
-	char series[48];
+	uint64_t *ticks = NULL;
 
 	for (uint32_t i = 0; i < c->samples; i++) {
 		const uint64_t t0 = tsc_read();
@@ -162,10 +170,45 @@ static void queue_floor(struct cost *c)
 		REQUIRE_OK(c->t, r);
 		if (!WAIT_FOR(*word == i + 1, MS(100)))
 			test_timeout(c->t, "an empty request to the queue of %s did not complete", ops->name);
+		if (!ticks)
+			ticks = room(c, &c->queue, c->samples);
 		ticks[i] = less_empty(c, tsc_read() - t0);
 	}
-	fmt_snprintf(series, sizeof(series), "iommu=%s op=queue", ops->name);
-	test_metric_ticks(c->t, series, ticks, c->samples);
+}
+
+static void print(struct cost *c, const struct series *s, const char *op, size_t pages)
+{
+	char name[64];
+	int n = fmt_snprintf(name, sizeof(name), "iommu=%s op=%s", c->stage->iommu->ops->name, op);
+
+	if (!s->n)
+		return;
+	if (pages)
+		fmt_snprintf(name + n, sizeof(name) - (size_t)n, " pages=%zu", pages);
+	test_metric_rounds(c->t, name, s->ticks, s->n, s->batch);
+	if (s == &c->strict || s == &c->deferred)
+		test_metric(c->t, "%s unit=1/s n=%zu value=%llu", name, s->n * CYCLES,
+			    (unsigned long long)(tsc_khz() * 1000 / MAX(s->ticks[(s->n - 1) / 2], 1u)));
+}
+
+static void measure(struct cost *c, unsigned kinds)
+{
+	struct rounds rounds = test_rounds(c->t, OFTEN, TIMING);
+
+	c->rounds = rounds.most;
+	while (test_round(c->t, &rounds)) {
+		for (unsigned b = 0; b < kinds; b++)
+			by_batch(c, b);
+		queue_floor(c);
+		by_policy(c, true);
+		by_policy(c, false);
+	}
+	for (unsigned b = 0; b < kinds; b++)
+		for (enum op op = 0; op < OPS; op++)
+			print(c, &c->batched[b][op], op_name[op], batches[b]);
+	print(c, &c->queue, "queue", 0);
+	print(c, &c->strict, "map+unmap+sync", 0);
+	print(c, &c->deferred, "map+unmap+sync/64", 0);
 }
 
 static bool seen(struct iommu *const *list, unsigned n, const struct iommu *iommu)
@@ -183,10 +226,9 @@ static bool seen(struct iommu *const *list, unsigned n, const struct iommu *iomm
  * Each unit once, translating, with a device attached. The tables are looked up and the device made to
  * write through the mapping outside of the timed parts.
  */
-TEST_FULL(dma, map_cost, 0, BUDGET, "map, unmap, sync: per page, per batch, strict and deferred",
+TEST_FULL(dma, map_cost, TEST_TIMES, BUDGET, "map, unmap, sync: per page, per batch, strict and deferred",
 	  NEED_IOMMU_TRANSLATION)
 {
-	static const size_t batches[] = {1, 8, 64, 256};
 	const uint64_t asked = test_iterations(t, 0);
 	const bool slow = !asked && machine_is_slow();
 	struct iommu *done[IOMMU_MAX];
@@ -203,15 +245,9 @@ TEST_FULL(dma, map_cost, 0, BUDGET, "map, unmap, sync: per page, per batch, stri
 		if (!dma_stage_open(c.stage, t, ex, BUFFER))
 			test_error(t, "no memory for a buffer of %u bytes", BUFFER);
 		c.domain = &c.stage->domain[STAGE_STRICT];
-		for (enum op op = 0; op < OPS; op++)
-			c.ticks[op] = test_alloc(t, c.samples * sizeof(uint64_t));
 		if (c.stage->has[STAGE_STRICT] && dma_stage_enter(c.stage, STAGE_STRICT)) {
 			done[units++] = iommu;
-			for (unsigned b = 0; b < (slow ? 2 : ARRAY_SIZE(batches)); b++)
-				by_batch(&c, batches[b]);
-			queue_floor(&c);
-			by_policy(&c, true);
-			by_policy(&c, false);
+			measure(&c, slow ? 2 : ARRAY_SIZE(batches));
 		}
 		dma_stage_close(c.stage);
 	}

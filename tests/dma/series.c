@@ -8,8 +8,10 @@
 #define BUFFER     (4u << 20)
 #define BUFFER_LOW (1u << 20)            /* where memory is short, or clearing it takes long */
 #define DEVICES    4                     /* of those that are timed; more say so */
-#define ROUNDS_MAX 512
+#define ASKED_MAX  512                   /* of iterations= */
 #define ENOUGH     SEC(60)               /* no further round after that; below the tests' budget */
+#define TIMING     MS(3000)              /* … in the timing suite */
+#define OFTEN      64                    /* … nor after so many of them */
 #define WARM_UP    4u                    /* transfers before a burst */
 #define SLOW       4                     /* fewer samples where machine_is_slow() */
 #define BURST_ENDS SEC(2)
@@ -232,6 +234,8 @@ static bool has(const struct device *dev, const struct plan *p, enum stage_mode 
 {
 	const bool remaps = mode == STAGE_STRICT || mode == STAGE_DEFERRED;
 
+	if (mode == STAGE_SCATTERED && dev->stage.ex->dma_frames && p->s.size / PAGE_SIZE > dev->stage.ex->dma_frames)
+		return false;
 	return !p->skip && dev->stage.has[mode] && p->s.modes >= mode &&
 	       (!remaps || (dev->size - DMA_STAGE_FIRST) / align_up(p->s.size, PAGE_SIZE) >= p->s.depth);
 }
@@ -333,6 +337,7 @@ static void print_device(struct runner *m, struct device *dev, void (*print)(str
 				f.whole = samples(m, p->whole, 1, mode, dir);
 				f.each_count = (size_t)m->done * p->s.count;
 				f.whole_count = m->done;
+				f.visits = MIN(m->visits, 2u);
 				print(m->t, &f);
 			}
 }
@@ -340,18 +345,18 @@ static void print_device(struct runner *m, struct device *dev, void (*print)(str
 void dma_series_run(struct t *t, const struct dma_series *wanted, unsigned count,
 		    void (*print)(struct t *, const struct dma_figures *))
 {
-	const uint64_t asked = MIN(test_iterations(t, 0), (uint64_t)ROUNDS_MAX);
+	const uint64_t asked = MIN(test_iterations(t, 0), (uint64_t)ASKED_MAX);
+	struct rounds rounds = test_rounds(t, OFTEN, TIMING);
 	struct runner m = {.t = t, .series = MIN(count, (unsigned)DMA_SERIES_MAX), .seed = test_seed(t),
 			   .empty = dma_measure_nothing()};
-	struct deadline enough;
 
 	m.slow = !asked && machine_is_slow();
-	m.visits = m.slow ? 1 : 2 * MAX((unsigned)asked, 1u);
-	open_devices(&m, wanted, asked);
-	enough = deadline_in(ENOUGH);
-	do
+	m.visits = m.slow ? 1 : 2 * (unsigned)MAX(asked, rounds.most);
+	open_devices(&m, wanted, test_wide(t));
+	if (asked)
+		rounds = (struct rounds){.most = asked, .enough = deadline_in(ENOUGH)};
+	while (test_round(t, &rounds))
 		round_trip(&m);
-	while (m.done < m.visits && !deadline_passed(enough));
 	for (unsigned d = 0; d < m.devices; d++) {
 		dma_stage_close(&m.dev[d]->stage);
 		if (!m.dev[d]->dead)

@@ -33,6 +33,7 @@ struct dma_figures {
 	char name[112];                  /* "dev=00:07.0 what=read mode=strict size=4096 depth=1" */
 	uint64_t *each, *whole;          /* ticks of each transfer and of each burst */
 	size_t each_count, whole_count;
+	size_t visits;                   /* bursts of a round, among these */
 	bool slow;                       /* a line takes long here: print no more than you must */
 };
 

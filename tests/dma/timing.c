@@ -13,41 +13,24 @@
 
 static void print_latency(struct t *t, const struct dma_figures *f)
 {
-	test_metric_ticks(t, f->name, f->each, f->each_count);
-}
-
-/* Units of work (>> shift) in a burst, as a rate: the slowest, the median and the fastest. */
-static void print_rate(struct t *t, const struct dma_figures *f, uint64_t work, unsigned shift, const char *unit)
-{
-	uint64_t *ticks = f->whole;
-	const size_t n = f->whole_count;
-
-	for (size_t i = 1; i < n; i++)
-		for (size_t k = i; k > 0 && ticks[k] > ticks[k - 1]; k--) {
-			const uint64_t x = ticks[k];
-
-			ticks[k] = ticks[k - 1];
-			ticks[k - 1] = x;
-		}
-#define RATE(i) (unsigned long long)((work * 1000 * tsc_khz() / ticks[i]) >> shift)
-	test_metric(t, "%s unit=%s n=%zu min=%llu p50=%llu max=%llu", f->name, unit, n, RATE(0), RATE(n / 2),
-		    RATE(n - 1));
-#undef RATE
+	test_metric_rounds(t, f->name, f->each, f->each_count, f->visits * f->series->count);
 }
 
 static void print_bandwidth(struct t *t, const struct dma_figures *f)
 {
-	print_rate(t, f, f->series->size * f->series->count, 20, "MiB/s");
+	test_metric_rate(t, f->name, "MiB/s", f->series->size * f->series->count, 20, f->whole,
+			 f->whole_count, f->visits);
 }
 
 static void print_depth(struct t *t, const struct dma_figures *f)
 {
 	if (!f->slow)
 		print_latency(t, f);
-	print_rate(t, f, f->series->count, 0, "1/s");
+	test_metric_rate(t, f->name, "1/s", f->series->count, 0, f->whole,
+			 f->whole_count, f->visits);
 }
 
-TEST_FULL(dma, latency, 0, BUDGET, "time of one transfer by size: IOMMU off, pass-through and translating",
+TEST_FULL(dma, latency, TEST_TIMES, BUDGET, "time of one transfer by size: IOMMU off, pass-through and translating",
 	  NEED_EX_DMA_TIMED)
 {
 	static const struct dma_series sizes[] = {
@@ -64,7 +47,7 @@ TEST_FULL(dma, latency, 0, BUDGET, "time of one transfer by size: IOMMU off, pas
 	dma_series_run(t, sizes, ARRAY_SIZE(sizes), print_latency);
 }
 
-TEST_FULL(dma, bandwidth, 0, BUDGET,
+TEST_FULL(dma, bandwidth, TEST_TIMES, BUDGET,
 	  "bytes through by size, many transfers in flight: IOMMU off, pass-through and translating",
 	  NEED_EX_DMA_TIMED)
 {
@@ -82,7 +65,7 @@ TEST_FULL(dma, bandwidth, 0, BUDGET,
 	dma_series_run(t, sizes, ARRAY_SIZE(sizes), print_bandwidth);
 }
 
-TEST_FULL(dma, depth, 0, BUDGET,
+TEST_FULL(dma, depth, TEST_TIMES, BUDGET,
 	  "latency and rate of 4 KiB transfers by queue depth: IOMMU off, pass-through and translating",
 	  NEED_EX_DMA_TIMED)
 {

@@ -55,7 +55,7 @@ static bool asked_for(const struct test *x, const char *name)
 		if (fmt_glob(cmdline.only.glob[i], name) &&
 		    (!(x->flags & TEST_ON_DEMAND) || !strncmp(cmdline.only.glob[i], x->suite, strlen(x->suite))))
 			return true;
-	return cmdline.only.count == 0 && !(x->flags & TEST_ON_DEMAND);
+	return cmdline.only.count == 0 && !(x->flags & TEST_ON_DEMAND) && (!cmdline.timing || x->flags & TEST_TIMES);
 }
 
 /* By suite, then as the source has them: the compiler may have turned a file's table round. */
@@ -129,9 +129,12 @@ static unsigned patience(void)
 	return known_already;
 }
 
-static unsigned budget_ms(const struct test *x)
+/* The timing suite's times and rounds, times iterations=. */
+static uint64_t stretched(uint64_t x) { return cmdline.timing ? x * MIN(MAX(cmdline.iterations, 1u), 100u) : x; }
+
+static uint64_t budget_ms(const struct test *x)
 {
-	const unsigned own = x->budget_ms ? x->budget_ms : kvm_emulates() ? 2 * BUDGET_MS : BUDGET_MS;
+	const uint64_t own = stretched(x->budget_ms ? x->budget_ms : kvm_emulates() ? 2 * BUDGET_MS : BUDGET_MS);
 
 	return (own + 200 * cpu_count()) * patience();
 }
@@ -139,7 +142,7 @@ static unsigned budget_ms(const struct test *x)
 static void budget_check(struct t *t)
 {
 	if (deadline_limit_passed())
-		test_timeout(t, "the test's time is up (%u s)", budget_ms(t->test) / 1000);
+		test_timeout(t, "the test's time is up (%llu s)", (unsigned long long)(budget_ms(t->test) / 1000));
 }
 
 /* An exception nobody expected, on the boot CPU: the test is over, the suite goes on. */
@@ -283,6 +286,7 @@ static void run_one(const struct test *x, unsigned number)
 	t = (struct t){.test = x, .number = number};
 	log_line("# run %u %s", number, full_name(x));
 	current = &t;
+	rounds_reset();
 	t0 = time_ns();
 	body(&t);
 	current = NULL;
@@ -467,13 +471,19 @@ uint64_t test_seed(const struct t *t)
 uint64_t test_iterations(const struct t *t, uint64_t dflt)
 {
 	(void)t;
-	return cmdline.iterations ? cmdline.iterations : dflt;
+	return cmdline.iterations && !cmdline.timing ? cmdline.iterations : dflt;
+}
+
+bool test_wide(const struct t *t)
+{
+	(void)t;
+	return cmdline.iterations;
 }
 
 void test_budget(struct t *t, uint64_t ns)
 {
 	(void)t;
-	deadline_set_limit(deadline_in(ns));
+	deadline_set_limit(deadline_in(stretched(ns)));
 }
 
 struct exerciser *test_next_exerciser(struct t *t, struct exerciser *after, uint32_t caps)

@@ -25,6 +25,11 @@ const char *need_missing(enum test_need);
 const char *known_bug(const char *suite, const char *name);
 /* … and does it account for this check's failure? */
 bool known_failure(const char *suite, const char *name, const char *text);
+/* rounds.c: " slow=3/32", rounds that were, or ""; leaves out their samples and says how many are left */
+#define ROUNDS_MAX 1024u
+void rounds_reset(void);
+const char *rounds_text(void);
+size_t rounds_quiet(uint64_t *ticks, size_t n, size_t batch);
 /* units.c: an IOMMU that stopped answering fails the test, and is a finding */
 void units_check(struct t *);
 /*

@@ -43,7 +43,7 @@ static void sift(uint64_t *a, size_t i, size_t n)
 	}
 }
 
-static void sort(uint64_t *a, size_t n)
+void sort_ticks(uint64_t *a, size_t n)
 {
 	for (size_t i = n / 2; i > 0; i--)
 		sift(a, i - 1, n);
@@ -57,14 +57,14 @@ static void sort(uint64_t *a, size_t n)
 }
 
 /* " p50.lo=… p50.hi=…": what encloses the median, see median_rank(). */
-static void median_text(const uint64_t *ticks, size_t n, char *buf, size_t size)
+static void median_text(const uint64_t *sorted, size_t n, uint64_t (*value)(uint64_t), char *buf, size_t size)
 {
 	const size_t rank = median_rank(n);
 
 	buf[0] = '\0';
 	if (rank)
-		fmt_snprintf(buf, size, " p50.lo=%llu p50.hi=%llu", (unsigned long long)tsc_to_ns(ticks[rank - 1]),
-			     (unsigned long long)tsc_to_ns(ticks[n - rank]));
+		fmt_snprintf(buf, size, " p50.lo=%llu p50.hi=%llu", (unsigned long long)value(sorted[rank - 1]),
+			     (unsigned long long)value(sorted[n - rank]));
 }
 
 static void say_hist(struct t *t, const uint64_t *ticks, size_t n)
@@ -77,25 +77,57 @@ static void say_hist(struct t *t, const uint64_t *ticks, size_t n)
 		log_line("# hist %s.%s %s", t->test->suite, t->test->name, text);
 }
 
-void test_metric_ticks(struct t *t, const char *series, uint64_t *ticks, size_t n)
+void test_metric_rounds(struct t *t, const char *series, uint64_t *ticks, size_t n, size_t batch)
 {
+	static uint64_t middle[ROUNDS_MAX];
+	size_t rounds = 0;
 	uint64_t sum = 0;
-	char median[64];
+	char median[80];
 
 	if (n == 0)
 		test_error(t, "metric %s has no samples", series);
-	sort(ticks, n);
+	n = rounds_quiet(ticks, n, batch);
+	for (size_t i = 0; i + batch <= n && rounds < ROUNDS_MAX; i += batch) {
+		sort_ticks(ticks + i, batch);
+		middle[rounds++] = ticks[i + (batch - 1) / 2];
+	}
+	sort_ticks(ticks, n);
 	for (size_t i = 0; i < n; i++)
 		sum += ticks[i];
-	median_text(ticks, n, median, sizeof(median));
+	sort_ticks(middle, rounds);
+	if (median_rank(rounds))
+		median_text(middle, rounds, tsc_to_ns, median, sizeof(median));
+	else
+		median_text(ticks, n, tsc_to_ns, median, sizeof(median));
 	/* nearest rank: the smallest sample that p ‰ of all do not exceed */
 #define P(p) (unsigned long long)tsc_to_ns(ticks[((n) * (p) + 999) / 1000 - 1])
-	test_metric(t, "%s unit=ns n=%zu min=%llu p50=%llu p90=%llu p99=%llu p99.9=%llu max=%llu mean=%llu%s", series,
+	test_metric(t, "%s unit=ns n=%zu min=%llu p50=%llu p90=%llu p99=%llu p99.9=%llu max=%llu mean=%llu%s%s", series,
 		    n, (unsigned long long)tsc_to_ns(ticks[0]), P(500), P(900), P(990), P(999),
 		    (unsigned long long)tsc_to_ns(ticks[n - 1]), (unsigned long long)tsc_to_ns(sum / n),
-		    median);
+		    median, rounds_text());
 #undef P
 	say_hist(t, ticks, n);
+}
+
+void test_metric_ticks(struct t *t, const char *series, uint64_t *ticks, size_t n)
+{
+	test_metric_rounds(t, series, ticks, n, n);
+}
+
+static uint64_t same(uint64_t x) { return x; }
+
+void test_metric_rate(struct t *t, const char *series, const char *unit, uint64_t work, unsigned shift,
+		      uint64_t *ticks, size_t n, size_t batch)
+{
+	char median[80];
+
+	n = rounds_quiet(ticks, n, batch);
+	for (size_t i = 0; i < n; i++)
+		ticks[i] = (work * 1000 * tsc_khz() / MAX(ticks[i], 1u)) >> shift;
+	sort_ticks(ticks, n);
+	median_text(ticks, n, same, median, sizeof(median));
+	test_metric(t, "%s unit=%s n=%zu min=%llu p50=%llu max=%llu%s%s", series, unit, n, (unsigned long long)ticks[0],
+		    (unsigned long long)ticks[(n - 1) / 2], (unsigned long long)ticks[n - 1], median, rounds_text());
 }
 
 void test_finding(struct t *t, const char *id, const char *likely, const char *remedy, const char *evidence,

@@ -37,8 +37,9 @@ struct t;
 typedef void (*test_fn)(struct t *);
 
 enum test_flags {
-	TEST_ON_DEMAND = 1,      /* runs only when only= names its suite */
-	TEST_UNITS_OFF = 2,      /* finds no unit translating, although it needs one (units_off()) */
+	TEST_ON_DEMAND = 1,              /* runs only when only= names its suite */
+	TEST_UNITS_OFF = 2,              /* finds no unit translating, although it needs one (units_off()) */
+	TEST_TIMES = 4,                  /* prints times: part of the timing suite (`timing` on the command line) */
 };
 
 struct test {
@@ -61,6 +62,7 @@ _Static_assert(sizeof(struct test) == 64, "linker.ld checks the table in steps o
 	static void test_##suite_##_##name_(struct t *t)
 /* TEST(apic, ids, "every CPU's APIC ID is the MADT's", NEED_X2APIC) { … } */
 #define TEST(suite_, name_, claim_, ...) TEST_FULL(suite_, name_, 0, 0, claim_, __VA_ARGS__)
+#define TEST_TIMED(suite_, name_, claim_, ...) TEST_FULL(suite_, name_, TEST_TIMES, 0, claim_, __VA_ARGS__)
 
 /* ---- outcomes; none of them returns ---- */
 void test_skip(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
@@ -74,14 +76,44 @@ void test_note(struct t *, const char *fmt, ...) __attribute__((format(printf, 2
 void test_metric(struct t *, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Sorts the samples (TSC ticks) and prints them as ns: min p50 p90 p99 p99.9 max mean n, and a histogram. */
 void test_metric_ticks(struct t *, const char *series, uint64_t *ticks, size_t n);
+/*
+ * The same for samples of many rounds, `batch` of each, in the order in which they were taken. The interval
+ * of the median is then that of the rounds' medians: samples of one round are alike for reasons of their own.
+ */
+void test_metric_rounds(struct t *, const char *series, uint64_t *ticks, size_t n, size_t batch);
+void sort_ticks(uint64_t *ticks, size_t n);
+/* A rate, of n times (batch of each round) that as much took: work >> shift a second. The slowest, the median, … */
+void test_metric_rate(struct t *, const char *series, const char *unit, uint64_t work, unsigned shift,
+		      uint64_t *ticks, size_t n, size_t batch);
 /* evidence/likely/remedy as in docs/findings.md; NULL parts are left out. id as "PLB012". */
 void test_finding(struct t *, const char *id, const char *likely, const char *remedy,
 		  const char *evidence, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 bool test_has_failed(const struct t *);
 bool kvm_emulates(void);                 /* this KVM emulates every instruction; see known.c */
 uint64_t test_seed(const struct t *);    /* seed= on the command line, printed when asked for */
-uint64_t test_iterations(const struct t *, uint64_t dflt); /* scaled by iterations= */
-void test_budget(struct t *, uint64_t ns); /* from now on, in place of the budget that it was declared with */
+/* iterations=, or dflt without it; also in the timing suite, where it is the rounds that are more. */
+uint64_t test_iterations(const struct t *, uint64_t dflt);
+bool test_wide(const struct t *);        /* iterations= was given: more sizes, depths, pages than by default */
+/*
+ * A test that times things goes round all of them, and not from one to the next, so that a host that is
+ * slow for a while is slow for each:
+ *
+ *	struct rounds r = test_rounds(t, OFTEN, TIMING);
+ *	…room for r.most batches of samples of each…
+ *	while (test_round(t, &r))
+ *		…a batch of each…
+ *
+ * Once; in the timing suite (`timing` on the command line) until OFTEN or TIMING ns are over, both times
+ * iterations=. There a round waits for the machine to be as fast as it was at best, and
+ * test_metric_rounds() leaves out those in which it was not, if enough are left.
+ */
+struct rounds {
+	size_t most, done;
+	struct deadline enough;
+};
+struct rounds test_rounds(const struct t *, size_t often, uint64_t ns);
+bool test_round(struct t *, struct rounds *);
+void test_budget(struct t *, uint64_t ns); /* from now on, in place of the declared one; longer with timing iterations= */
 
 /* ---- cleanup: registered functions run in reverse when the test ends, however it ends ---- */
 void test_cleanup(struct t *, void (*fn)(void *), void *arg);

@@ -11,6 +11,10 @@
 #define SAMPLES_MIN 12
 #define WARM_UP     4
 #define LATENCY_SLICE MS(10)
+#define OFTEN 32           /* rounds of the timing suite, while it has … */
+#define TIMING MS(1800)
+#define STORM_TIMING MS(1200)
+#define SERIES_MAX 64u     /* of latencies; more are not shown */
 
 static const char *via_name(enum irq_via via)
 {
@@ -94,10 +98,14 @@ static uint32_t storm(struct irq_source *s, struct delivery *d, uint64_t n, uint
  * anything between it and the CPU. A lost one shows as a missing last, a doubled one in the count. iterations=N asks
  * for N of each device and way, whatever time that takes.
  */
-TEST(msi, storm, "N raised with acknowledgement are N received", NEED_EX_IRQ)
+TEST_TIMED(msi, storm, "N raised with acknowledgement are N received", NEED_EX_IRQ)
 {
 	struct delivery *d = delivery_open(t, 1);
-	const uint64_t n = test_iterations(t, 0), slice = STORM_TOTAL / MAX(count_series(t), 1u);
+	const uint64_t n = test_iterations(t, 0);
+	const unsigned series_count = MAX(count_series(t), 1u);
+	struct rounds rounds = test_rounds(t, OFTEN, STORM_TIMING);
+	const uint64_t slice = (rounds.most > 1 ? STORM_TIMING / OFTEN : STORM_TOTAL) / series_count;
+	uint64_t *each = test_alloc(t, rounds.most * sizeof(*each)); /* a round's ticks for a million */
 	uint64_t total = 0, all_took = 0;
 	unsigned shown = 0;
 
@@ -107,20 +115,31 @@ TEST(msi, storm, "N raised with acknowledgement are N received", NEED_EX_IRQ)
 		for (enum irq_via via = 0; via < IRQ_VIA_COUNT; via++) {
 			const char *why;
 			struct irq_source *s;
-			uint64_t t0, took;
-			uint32_t raised;
+			uint64_t took = 0;
+			uint32_t raised = 0;
+			char series[64];
 
 			if (!(ex->caps & EX_IRQ_COUNTED))
 				continue;
 			s = irq_source_open(t, ex, via, &why);
 			if (!s)
 				continue;
-			t0 = tsc_read();
-			raised = storm(s, d, n, slice);
-			took = tsc_to_ns(tsc_read() - t0);
-			if (delivery_finish(d, "%s, %u raised", irq_source_name(s), raised))
-				test_metric(t, "dev=" PRIRID " msix=%u via=%s unit=1/s n=%u value=%llu",
-					    RIDARG(ex->dev->rid), ex->irq_is_msix, via_name(via), raised,
+			rounds = test_rounds(t, OFTEN, STORM_TIMING / series_count); /* of each by itself */
+			while (test_round(t, &rounds)) {
+				const uint64_t t0 = tsc_read();
+				const uint32_t came = storm(s, d, n, slice);
+				const uint64_t ticks = tsc_read() - t0;
+
+				each[rounds.done - 1] = ticks * 1000 / MAX(came, 1u);
+				took += tsc_to_ns(ticks);
+				raised += came;
+			}
+			fmt_snprintf(series, sizeof(series), "dev=" PRIRID " msix=%u via=%s", RIDARG(ex->dev->rid),
+				     ex->irq_is_msix, via_name(via));
+			if (delivery_finish(d, "%s, %u raised", irq_source_name(s), raised) && rounds.most > 1)
+				test_metric_rate(t, series, "1/s", 1000, 0, each, rounds.done, 1);
+			else
+				test_metric(t, "%s unit=1/s n=%u value=%llu", series, raised,
 					    (unsigned long long)(raised * SEC(1) / MAX(took, 1ull)));
 			irq_source_close(s);
 			total += raised;
@@ -133,23 +152,30 @@ TEST(msi, storm, "N raised with acknowledgement are N received", NEED_EX_IRQ)
 		  (unsigned long long)(all_took / MS(1)));
 }
 
+struct latencies {
+	char name[80];
+	uint64_t *ticks;
+	size_t n, batch;
+};
+
 /* From before the raising access to the handler's first TSC read. */
-static void latency_series(struct irq_source *s, struct delivery *d, enum irq_dest_mode mode, unsigned cpu)
+static void latency_series(struct irq_source *s, struct delivery *d, enum irq_dest_mode mode, unsigned cpu,
+			   struct latencies *l)
 {
 	const struct irq_route r = {
 		.dest = mode == IRQ_LOGICAL ? apic_logical_id(cpu) : cpus[cpu]->apic_id,
 		.mode = mode,
 		.vector = (uint8_t)d->vector[0],
 	};
-	static uint64_t ticks[SAMPLES];
+	const size_t most = l->batch ? l->batch : SAMPLES; /* the first round says how many they are */
+	uint64_t *ticks = l->ticks + l->n;
 	struct deadline end;
-	char series[80];
 	const char *why;
 	size_t n = 0;
 
 	REQUIRE_OK(d->t, irq_source_route(s, 0, &r, &why));
 	end = deadline_in(LATENCY_SLICE);
-	for (unsigned i = 0; n < SAMPLES && (n < SAMPLES_MIN || !deadline_passed(end)); i++) {
+	for (unsigned i = 0; n < most && (l->batch || n < SAMPLES_MIN || !deadline_passed(end)); i++) {
 		uint64_t t0, t1;
 
 		delivery_due(d, cpu, 0, 1);
@@ -164,20 +190,18 @@ static void latency_series(struct irq_source *s, struct delivery *d, enum irq_de
 	}
 	if (!delivery_check(d, "%s to CPU %u", irq_source_name(s), cpu) || !n)
 		return;
-	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " via=%s mode=%s target=%s", RIDARG(s->ex->dev->rid),
+	l->n += n;
+	if (l->batch)
+		return;
+	l->batch = n;
+	fmt_snprintf(l->name, sizeof(l->name), "dev=" PRIRID " via=%s mode=%s target=%s", RIDARG(s->ex->dev->rid),
 		     via_name(s->via), mode == IRQ_LOGICAL ? "logical" : "physical", cpu ? "idle" : "self");
-	test_metric_ticks(d->t, series, ticks, n);
 }
 
-/*
- * The time from the access that raises an interrupt to the first instruction of its handler: the
- * handler on the raising CPU (target=self) or on one in HLT (target=idle), without remapping and
- * through it, by physical and by logical destination.
- */
-TEST(msi, latency, "raise to handler, each mode", NEED_EX_IRQ)
+/* Every series once; they are numbered in the order in which they come. */
+static unsigned latency_round(struct t *t, struct delivery *d, struct latencies *l)
 {
-	struct delivery *d = delivery_open(t, 1);
-	unsigned shown = 0;
+	unsigned at = 0;
 
 	FOR_EACH_IRQ_EXERCISER(t, ex)
 		for (enum irq_via via = 0; via < IRQ_VIA_COUNT; via++) {
@@ -189,14 +213,38 @@ TEST(msi, latency, "raise to handler, each mode", NEED_EX_IRQ)
 
 			if (!s)
 				continue;
-			for (unsigned cpu = 0; cpu < MIN(d->cpus, 2u); cpu++) {
-				latency_series(s, d, IRQ_PHYSICAL, cpu);
-				if (logical && apic_logical_id(cpu))
-					latency_series(s, d, IRQ_LOGICAL, cpu);
+			for (unsigned k = 0; k < 2 * MIN(d->cpus, 2u) && at < SERIES_MAX; k++) {
+				const enum irq_dest_mode mode = k % 2 ? IRQ_LOGICAL : IRQ_PHYSICAL;
+
+				if (mode == IRQ_LOGICAL && !(logical && apic_logical_id(k / 2)))
+					continue;
+				latency_series(s, d, mode, k / 2, &l[at++]);
 			}
 			irq_source_close(s);
-			shown++;
 		}
+	return at;
+}
+
+/*
+ * The time from the access that raises an interrupt to the first instruction of its handler: the
+ * handler on the raising CPU (target=self) or on one in HLT (target=idle), without remapping and
+ * through it, by physical and by logical destination.
+ */
+TEST_TIMED(msi, latency, "raise to handler, each mode", NEED_EX_IRQ)
+{
+	struct delivery *d = delivery_open(t, 1);
+	struct latencies *l = test_alloc(t, SERIES_MAX * sizeof(*l));
+	struct rounds rounds = test_rounds(t, OFTEN, TIMING);
+	uint64_t *ticks = test_alloc(t, SERIES_MAX * rounds.most * SAMPLES * sizeof(*ticks));
+	unsigned shown = 0;
+
+	for (unsigned i = 0; i < SERIES_MAX; i++)
+		l[i].ticks = ticks + i * rounds.most * SAMPLES;
+	while (test_round(t, &rounds) && !test_has_failed(t))
+		shown = latency_round(t, d, l);
+	for (unsigned i = 0; i < shown; i++)
+		if (l[i].n)
+			test_metric_rounds(t, l[i].name, l[i].ticks, l[i].n, l[i].batch);
 	delivery_finish(d, "at the end");
 	if (!shown)
 		test_skip(t, "no device under test with MSI or MSI-X");

@@ -128,7 +128,7 @@ static unsigned look(struct t *t, const struct bar_floor *f, uint64_t vmm_ns, st
  * same boot, printed first), direct where it costs less than half. Registers of an emulated device are
  * trapped; the frame buffer of one that is passed through must not be: that is what to look for here.
  */
-TEST(perf, bar, "each BAR page that may be read: direct or trapped, against the floor of a certain trap", NEED_PCI)
+TEST_TIMED(perf, bar, "each BAR page that may be read: direct or trapped, against the floor of a certain trap", NEED_PCI)
 {
 	const struct bar_floor f = bar_floor_measure(t);
 	const uint64_t vmm_ns = vmm_floor();

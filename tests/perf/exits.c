@@ -5,23 +5,31 @@
 #include "kernel/mm/mm.h"
 #include "tests/apic/delivery.h"
 
-#define SAMPLES  256     /* of each, fewer (but SAMPLES_MIN) once SLICE is over; iterations= says how many */
+#define SAMPLES  256     /* of each a round, fewer (but SAMPLES_MIN) once SLICE is over; iterations= says how many */
 #define SAMPLES_MIN 64
 #define SLICE    MS(60)
+#define OFTEN    24      /* rounds of the timing suite, while it has … */
+#define TIMING   MS(1200)
 #define WARM_UP  16
 #define PCI_ADDRESS 0xcf8 /* a latch that a VMM has to emulate; reads have no effect */
 #define POST_PORT   0x80
 #define IOWIN       0x10  /* I/O APIC: the selected register */
 
 struct sampler {
-	uint64_t *ticks;
-	size_t most, n;          /* asked for, taken */
+	size_t most;             /* a round */
 	bool exactly;            /* as many as were asked for */
 	uint64_t empty;          /* what measuring costs by itself: the median of nothing measured */
 	volatile uint32_t *mmio;
 	struct delivery *d;
 	unsigned target;
 	uint64_t eoi_ticks;
+};
+
+struct op {
+	const char *name;
+	void (*run)(struct sampler *), (*settle)(struct sampler *);
+	uint64_t *ticks;
+	size_t n, batch;         /* taken; in each round */
 };
 
 /* ---- what is measured; each is one exit at most under a hypervisor ---- */
@@ -61,37 +69,27 @@ static void op_eoi(struct sampler *s)
 	delivery_arrived(s->d, 0, 1);
 }
 
-static void sample(struct sampler *s, void (*op)(struct sampler *), void (*settle)(struct sampler *))
+static void sample(struct sampler *s, struct op *op)
 {
 	const struct deadline end = deadline_in(SLICE);
+	const uint64_t empty = op->run == op_nothing ? 0 : s->empty;
+	const size_t most = op->batch ? op->batch : s->most; /* the first round says how many they are */
+	size_t n = 0;
 
-	s->n = 0;
-	for (size_t i = 0; s->n < s->most && (s->exactly || s->n < SAMPLES_MIN || !deadline_passed(end)); i++) {
+	for (size_t i = 0; n < most && (op->batch || s->exactly || n < SAMPLES_MIN || !deadline_passed(end)); i++) {
 		const uint64_t t0 = tsc_read();
 		uint64_t ticks;
 
-		op(s);
+		op->run(s);
 		ticks = tsc_read() - t0;
-		if (settle)
-			settle(s);
-		if (op == op_eoi)
+		if (op->settle)
+			op->settle(s);
+		if (op->run == op_eoi)
 			ticks = s->eoi_ticks;
 		if (i >= WARM_UP)
-			s->ticks[s->n++] = ticks > s->empty ? ticks - s->empty : 0;
+			op->ticks[op->n + n++] = ticks - MIN(ticks, empty);
 	}
-}
-
-/* The same samples as ns and as cycles; the first leaves them sorted. */
-static void report(struct t *t, const char *op, struct sampler *s)
-{
-	char series[48];
-
-	fmt_snprintf(series, sizeof(series), "op=%s", op);
-	test_metric_ticks(t, series, s->ticks, s->n);
-#define P(p) (unsigned long long)s->ticks[(s->n * (p) + 99) / 100 - 1]
-	test_metric(t, "%s unit=cycles n=%zu min=%llu p50=%llu p90=%llu p99=%llu max=%llu", series, s->n,
-		    (unsigned long long)s->ticks[0], P(50), P(90), P(99), (unsigned long long)s->ticks[s->n - 1]);
-	EXPECT_MSG(t, tsc_to_ns(s->ticks[s->n / 2]) < SEC(1), "%s: the median is %llu ticks: not a time", op, P(50));
+	op->n += op->batch = n;
 }
 
 /*
@@ -101,42 +99,46 @@ static void report(struct t *t, const char *op, struct sampler *s)
  * to another CPU in HLT where there is one (the write alone is timed), EOIs end a real interrupt. On
  * bare metal, with APIC virtualisation or under TCG, where nothing is left, the figures say so.
  */
-TEST(perf, exits, "CPUID, PIO, MMIO (emulated), MSR, ICR write, EOI: the floor under all else", NEED_NONE)
+TEST_TIMED(perf, exits, "CPUID, PIO, MMIO (emulated), MSR, ICR write, EOI: the floor under all else", NEED_NONE)
 {
 	struct delivery *d = delivery_open(t, 2);
 	const uint64_t asked = test_iterations(t, 0);
+	struct rounds rounds = test_rounds(t, OFTEN, TIMING);
 	struct sampler s = {.d = d, .target = d->cpus > 1, .most = asked ? asked : SAMPLES, .exactly = asked};
+	struct op ops[] = {
+		{.name = "empty", .run = op_nothing},       {.name = "cpuid", .run = op_cpuid},
+		{.name = "pio_read", .run = op_pio_read},   {.name = "pio_write", .run = op_pio_write},
+		{.name = "msr_read", .run = op_msr_read},   {.name = "tpr_write", .run = op_tpr_write},
+		{.name = "icr_write", .run = op_icr_write, .settle = settle_icr},
+		{.name = "eoi", .run = op_eoi},             {.name = "mmio_read", .run = op_mmio_read},
+	};
+	const unsigned count = ARRAY_SIZE(ops) - !ioapic_count;
 
-	s.ticks = test_alloc(t, s.most * sizeof(*s.ticks));
-	sample(&s, op_nothing, NULL);
-	report(t, "empty", &s);
-	s.empty = s.ticks[s.n / 2];
-
-	sample(&s, op_cpuid, NULL);
-	report(t, "cpuid", &s);
-	sample(&s, op_pio_read, NULL);
-	report(t, "pio_read", &s);
-	sample(&s, op_pio_write, NULL);
-	report(t, "pio_write", &s);
-	if (ioapic_count) {
+	if (ioapic_count)
 		s.mmio = (volatile uint32_t *)((volatile uint8_t *)ioapics[0].regs + IOWIN);
-		sample(&s, op_mmio_read, NULL);
-		report(t, "mmio_read", &s);
-	} else {
+	else
 		test_note(t, "mmio_read: no I/O APIC to read");
-	}
-	sample(&s, op_msr_read, NULL);
-	report(t, "msr_read", &s);
-	sample(&s, op_tpr_write, NULL);
-	report(t, "tpr_write", &s);
-	sample(&s, op_icr_write, settle_icr);
-	report(t, "icr_write", &s);
-
 	irq_set_manual_eoi(d->vector[1], true);
 	irq_set_handler(d->vector[1], on_eoi, &s);
-	sample(&s, op_eoi, NULL);
+	for (unsigned i = 0; i < count; i++)
+		ops[i].ticks = test_alloc(t, s.most * rounds.most * sizeof(uint64_t));
+	while (test_round(t, &rounds))
+		for (unsigned i = 0; i < count; i++) {
+			sample(&s, &ops[i]);
+			if (rounds.done > 1 || i)
+				continue;
+			sort_ticks(ops[0].ticks, ops[0].n);
+			s.empty = ops[0].ticks[ops[0].n / 2];
+		}
 	irq_set_handler(d->vector[1], NULL, NULL);
-	report(t, "eoi", &s);
+	for (unsigned i = 0; i < count; i++) {
+		char series[48];
+
+		fmt_snprintf(series, sizeof(series), "op=%s", ops[i].name);
+		test_metric_rounds(t, series, ops[i].ticks, ops[i].n, ops[i].batch);
+		EXPECT_MSG(t, tsc_to_ns(ops[i].ticks[ops[i].n / 2]) < SEC(1), "%s: the median is %llu ticks: not a time",
+			   ops[i].name, (unsigned long long)ops[i].ticks[ops[i].n / 2]);
+	}
 	EXPECT_EQ(t, apic_isr(d->vector[1]), 0); /* they ended it */
 	delivery_finish(d, "all that were sent");
 }

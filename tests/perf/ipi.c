@@ -3,7 +3,9 @@
 #include "kernel/lib/fmt.h"
 #include "tests/apic/ipi.h"
 
-#define SAMPLES 8     /* of a pair: enough for an interval of the median, and no histogram */
+#define SAMPLES 8     /* of a pair in a round: enough for an interval of the median, and no histogram */
+#define OFTEN 32      /* rounds of the timing suite, while it has … */
+#define TIMING MS(2500)
 #define SAMPLES_MIN 2 /* where the host is so busy that they take longer than … */
 #define SLICE MS(30)
 #define WARM_UP 2
@@ -30,6 +32,15 @@ struct pinger {
 	enum target target;
 	volatile bool done;
 	uint64_t one_way[SAMPLES], round_trip[SAMPLES];
+};
+
+enum way { ONE_WAY, ROUND_TRIP, WAYS };
+static const char *const way_name[WAYS] = {"one_way", "round_trip"};
+
+/* All samples of a target and a mode: [way][pair], `room` of each; n of each were taken. */
+struct pairs {
+	uint64_t *ticks[WAYS][SOME_CPUS * SOME_CPUS];
+	size_t n[SOME_CPUS * SOME_CPUS];
 };
 
 static void send(const struct pinger *p, unsigned cpu, unsigned v)
@@ -145,43 +156,48 @@ static unsigned choose(const struct delivery *d, uint16_t *chosen)
 	return n;
 }
 
-static void all_pairs(struct pinger *p, const uint16_t *chosen, unsigned n)
+static void all_pairs(struct pinger *p, const uint16_t *chosen, unsigned n, struct pairs *all)
 {
-	struct t *t = p->d->t;
-	const unsigned pairs = n * (n - 1);
-	uint64_t *one_way = test_alloc(t, pairs * sizeof(p->one_way));
-	uint64_t *round_trip = test_alloc(t, pairs * sizeof(p->round_trip));
-	size_t at = 0;
-	char series[80];
-
 	for (unsigned i = 0; i < n; i++)
 		for (unsigned k = 0; k < n; k++) {
+			const unsigned pair = i * n + k;
+
 			p->from = chosen[i];
 			p->to = chosen[k];
 			if (i == k)
 				continue;
 			run_pair(p);
-			for (unsigned j = 0; j < p->n; j++, at++) {
-				one_way[at] = p->one_way[j];
-				round_trip[at] = p->round_trip[j];
+			for (unsigned j = 0; j < p->n; j++, all->n[pair]++) {
+				all->ticks[ONE_WAY][pair][all->n[pair]] = p->one_way[j];
+				all->ticks[ROUND_TRIP][pair][all->n[pair]] = p->round_trip[j];
 			}
-			if (p->mode != IRQ_PHYSICAL)
-				continue; /* a matrix of one mode says where CPUs lie apart */
-			fmt_snprintf(series, sizeof(series),
-				     "what=one_way target=%s mode=physical from=%u to=%u",
-				     target_name[p->target], p->from, p->to);
-			test_metric_ticks(t, series, p->one_way, p->n);
-			fmt_snprintf(series, sizeof(series),
-				     "what=round_trip target=%s mode=physical from=%u to=%u",
-				     target_name[p->target], p->from, p->to);
-			test_metric_ticks(t, series, p->round_trip, p->n);
 		}
-	fmt_snprintf(series, sizeof(series), "what=one_way target=%s mode=%s pairs=%u",
-		     target_name[p->target], mode_name[p->mode], pairs);
-	test_metric_ticks(t, series, one_way, at);
-	fmt_snprintf(series, sizeof(series), "what=round_trip target=%s mode=%s pairs=%u",
-		     target_name[p->target], mode_name[p->mode], pairs);
-	test_metric_ticks(t, series, round_trip, at);
+}
+
+/* Each pair, as a matrix (of one mode: that says where CPUs lie apart), and all together. */
+static void print_pairs(struct pinger *p, const uint16_t *chosen, unsigned n, struct pairs *all, uint64_t *together)
+{
+	char series[80];
+
+	for (enum way way = 0; way < WAYS; way++) {
+		size_t at = 0;
+
+		for (unsigned pair = 0; pair < n * n; pair++) {
+			if (pair / n == pair % n)
+				continue;
+			for (size_t j = 0; j < all->n[pair]; j++)
+				together[at++] = all->ticks[way][pair][j];
+			if (p->mode != IRQ_PHYSICAL)
+				continue;
+			fmt_snprintf(series, sizeof(series), "what=%s target=%s mode=physical from=%u to=%u",
+				     way_name[way], target_name[p->target], chosen[pair / n], chosen[pair % n]);
+			test_metric_rounds(p->d->t, series, all->ticks[way][pair], all->n[pair],
+					   MIN(all->n[pair], (size_t)SAMPLES));
+		}
+		fmt_snprintf(series, sizeof(series), "what=%s target=%s mode=%s pairs=%u", way_name[way],
+			     target_name[p->target], mode_name[p->mode], n * (n - 1));
+		test_metric_rounds(p->d->t, series, together, at, MIN(at, (size_t)SAMPLES));
+	}
 }
 
 static void set_all(bool busy)
@@ -205,12 +221,10 @@ static bool all_came(const struct delivery *d)
 }
 
 /* From CPU 0 to all others by shorthand, until the last one's handler has begun. */
-static void broadcast(struct delivery *d, enum target target)
+static size_t broadcast(struct delivery *d, enum target target, uint64_t *ticks)
 {
-	uint64_t ticks[ROUNDS];
-	char series[64];
-	unsigned n = 0;
 	const struct deadline end = deadline_in(MS(60));
+	size_t n = 0;
 
 	set_all(target == BUSY);
 	ipi_send(&(struct irq_route){.vector = VEC_IPI_CALL}, IPI_OTHERS);
@@ -229,11 +243,22 @@ static void broadcast(struct delivery *d, enum target target)
 		ticks[n] = last > start ? last - start : 0;
 	}
 	set_all(false);
-	if (!delivery_check(d, "broadcasts to %s CPUs", target_name[target]))
+	return delivery_check(d, "broadcasts to %s CPUs", target_name[target]) ? n : 0;
+}
+
+static void broadcasts(struct delivery *d, enum target target)
+{
+	struct rounds rounds = test_rounds(d->t, OFTEN, TIMING / 5);
+	uint64_t *ticks = test_alloc(d->t, rounds.most * ROUNDS * sizeof(*ticks));
+	char series[64];
+	size_t n = 0;
+
+	while (test_round(d->t, &rounds))
+		n += broadcast(d, target, ticks + n);
+	if (!n)
 		return;
-	fmt_snprintf(series, sizeof(series), "what=broadcast target=%s cpus=%u", target_name[target],
-		     d->cpus - 1);
-	test_metric_ticks(d->t, series, ticks, n);
+	fmt_snprintf(series, sizeof(series), "what=broadcast target=%s cpus=%u", target_name[target], d->cpus - 1);
+	test_metric_rounds(d->t, series, ticks, n, MIN(n, (size_t)ROUNDS));
 }
 
 /*
@@ -246,13 +271,16 @@ static void broadcast(struct delivery *d, enum target target)
  * until the last one has it. One way compares the TSCs of two CPUs: a note says where that goes wrong. Every
  * one that is sent is counted.
  */
-TEST(perf, ipi, "one way and round trip, idle (HLT) and busy target, physical and cluster, broadcast",
-     NEED_SMP)
+TEST_TIMED(perf, ipi, "one way and round trip, idle (HLT) and busy target, physical and cluster, broadcast",
+	   NEED_SMP)
 {
 	struct delivery *d = delivery_open(t, VECTORS);
 	struct pinger *p = test_alloc(t, sizeof(*p));
+	struct pairs *all = test_alloc(t, sizeof(*all) * TARGETS * 2);
+	struct rounds rounds = test_rounds(t, OFTEN, TIMING);
 	uint16_t chosen[SOME_CPUS];
 	const unsigned n = choose(d, chosen);
+	uint64_t *ticks = test_alloc(t, (TARGETS * 2 * WAYS + 1) * n * n * rounds.most * SAMPLES * sizeof(*ticks));
 	bool logical = true;
 
 	test_budget(t, SEC(30)); /* milliseconds, but for a host that is busy otherwise */
@@ -260,18 +288,22 @@ TEST(perf, ipi, "one way and round trip, idle (HLT) and busy target, physical an
 	p->d = d;
 	for (unsigned i = 0; i < n; i++)
 		logical &= apic_logical_id(chosen[i]) != 0;
+	for (unsigned i = 0; i < TARGETS * 2 * WAYS * n * n; i++, ticks += rounds.most * SAMPLES)
+		all[i / (WAYS * n * n)].ticks[i / (n * n) % WAYS][i % (n * n)] = ticks;
+	while (test_round(t, &rounds))
+		for (p->target = IDLE; p->target < TARGETS; p->target++)
+			for (p->mode = IRQ_PHYSICAL; p->mode <= (logical ? IRQ_LOGICAL : IRQ_PHYSICAL); p->mode++) {
+				irq_set_handler(d->vector[PING], on_ping, p);
+				all_pairs(p, chosen, n, &all[p->target * 2 + p->mode]);
+				delivery_check(d, "all pairs, %s, %s", target_name[p->target], mode_name[p->mode]);
+			}
 	for (p->target = IDLE; p->target < TARGETS; p->target++)
-		for (p->mode = IRQ_PHYSICAL; p->mode <= IRQ_LOGICAL; p->mode++) {
-			if (p->mode == IRQ_LOGICAL && !logical)
-				continue;
-			irq_set_handler(d->vector[PING], on_ping, p);
-			all_pairs(p, chosen, n);
-			delivery_check(d, "all pairs, %s, %s", target_name[p->target], mode_name[p->mode]);
-		}
+		for (p->mode = IRQ_PHYSICAL; p->mode <= (logical ? IRQ_LOGICAL : IRQ_PHYSICAL); p->mode++)
+			print_pairs(p, chosen, n, &all[p->target * 2 + p->mode], ticks);
 	irq_set_handler(d->vector[PING], NULL, NULL);
-	broadcast(d, IDLE);
+	broadcasts(d, IDLE);
 	if (d->cpus <= BUSY_MAX)
-		broadcast(d, BUSY);
+		broadcasts(d, BUSY);
 	if (p->negative)
 		test_note(t, "the TSCs differ: %u times one way came out below 0 and counts as 0",
 			  p->negative);

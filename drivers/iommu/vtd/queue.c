@@ -342,6 +342,12 @@ int vtd_inv_range(struct vtd *v, uint16_t did, unsigned stage, uint64_t iova, ui
 		return 0;
 	if (!(v->cap & CAP_PSI))
 		return vtd_inv_domain(v, did, stage, dl);
+	/* What a driver does for each transfer: one page. */
+	if (size == PAGE_SIZE && queue_on(v) && !v->ats_end) {
+		const struct vtd_entry one = {lo, iova | (leaf_only ? QI_IOTLB_IH : 0)};
+
+		return queue_submit(v, &one, 1, dl);
+	}
 	/* A request covers a naturally aligned block of 1 << AM pages. */
 	for (uint64_t at = iova, left = size; left > 0;) {
 		unsigned am = 63 - (unsigned)__builtin_clzll(left >> PAGE_SHIFT);

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What the IOMMU costs, what a report says of its own noise, and whether several boots agree."""
 import json
+import os
 import random
+import subprocess
 
 import madeup
 import pytest
 from kit import LOGS, judged, plumb
-from plumblib import bench, html, markdown, modes, noise, outputs, stability
+from plumblib import bench, html, markdown, modes, noise, outputs, series, stability, steady
 from plumblib.publish import Item
 from plumblib.view import Paint
 
@@ -83,6 +85,8 @@ def test_a_noisy_machine_says_so_on_top():
     away = log_of(noise_ns=3_000_000)
     assert "CPU 0 was away for 3 ms" in noise.sentence(away.report)
     unsure = log_of(*(latency(f"m{i}", 20000, 4000 if i < 4 else 400) for i in range(10)))
+    assert noise.sentence(unsure.report) == ""  # the whole suite's few samples are no noise
+    unsure.report.cmdline = "timing"
     assert "4 of 10 medians are uncertain by more than 15%" in noise.sentence(unsure.report)
     for found in (away, unsure):
         said = noise.sentence(found.report)
@@ -190,3 +194,35 @@ def test_a_goal_that_the_device_itself_misses_is_said_to_be_so():
     assert not row.met and row.bound and "device" in bench.as_text([row], "t")
     row.floor = 1000e3
     assert not row.bound and "NO" in bench.as_text([row], "t")
+
+
+def test_rounds_that_found_the_machine_slow_make_a_series_noisy():
+    def said(slow):
+        log = log_of(latency("off", 20000, 200).replace(" accel=", f" {slow} accel="))
+        return [noise.is_noisy(s) for s in series.all_series(log.report) if s.name == "dma.latency"]
+    assert said("") == said("slow=23/32") == [False] and said("slow=24/32") == said("slow=2/2") == [True]
+    assert said("slow=0/0") == said("slow=x/9") == said("slow=9") == [False]
+
+
+# ---- a host that holds still ----
+
+def test_a_steady_host_is_let_go_again():
+    class Monitor:
+        def ask(self, command):
+            return [{"thread-id": sleeper.pid}] if command == "query-cpus-fast" else None
+    sleeper = subprocess.Popen(["sleep", "20"])
+    before = os.sched_getscheduler(0)
+    try:
+        held = steady.Steady()
+        held.apply(sleeper.pid, Monitor())
+        assert len(held.done) + len(held.left) == 2 and held.text()
+        if "QEMU in real time" in held.done:
+            assert os.sched_getscheduler(sleeper.pid) == os.SCHED_RR and os.sched_getscheduler(0) == os.SCHED_FIFO
+        held.close()
+        assert os.sched_getscheduler(0) == before and held.latency is None
+        Monitor.ask = lambda self, command: None
+        held.apply(sleeper.pid, Monitor())
+        assert held.left[-1:] == ["QEMU did not name its threads"]
+    finally:
+        sleeper.kill()
+        sleeper.wait()

@@ -45,7 +45,11 @@ static void test_good(void)
 	CHECK(gives("list", "list"));
 	CHECK(gives("dump only=a list", "only=a list dump"));
 	CHECK(cl.dump);
+	CHECK(gives("iterations=2 timing", "timing iterations=2"));
+	CHECK(cl.timing);
+	CHECK(refuses("timing=long", "a value where none belongs: 'timing=long'"));
 	CHECK(gives("only=dump", "only=dump"));
+	CHECK(!cl.timing);
 	CHECK(!cl.dump);
 	CHECK(refuses("dump=pci", "a value where none belongs: 'dump=pci'"));
 	CHECK(gives("require=iommu.* allow=disruptive", "require=iommu.* allow=disruptive"));

@@ -41,6 +41,7 @@ static bool fake_ats_on;
 static long pages_out;               /* table pages that are not given back */
 
 uint64_t ns_to_tsc(uint64_t ns) { return ns * 1000 + gone_by; }
+void cpu_relax(void) {}
 bool deadline_passed(struct deadline d)
 {
 	looks++;

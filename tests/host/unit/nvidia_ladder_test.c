@@ -14,6 +14,7 @@
 
 uint64_t ns_to_tsc(uint64_t ns) { return ns * 2; }
 bool deadline_passed(struct deadline d) { return tsc_read() >= d.tsc; }
+void cpu_relax(void) {}
 
 enum { OFF = 0, HONOURED = 1, SOURCE_ONLY = 2, STUCK_ON = 3 };
 
