@@ -4,9 +4,9 @@
 
     tests/host/bochs/run.py [-k GLOB] [-v]           (make second-opinion)
 
-opinions.toml says of each test what comes of it there and, where it does not pass, whose fault that is. All that pass
-share one boot, each other one has its own: some of them take the machine down. Status: 0 all as the table says, 1 not,
-3 nothing could be run.
+opinions.toml says of each test what comes of it there, on a CPU with x2APIC and on one without, and, where it does not
+pass, whose fault that is. All that pass share one boot, each other one has its own: some of them take the machine down.
+Status: 0 all as the table says, 1 not, 3 nothing could be run.
 """
 import argparse
 import fnmatch
@@ -27,12 +27,13 @@ SHARE = pathlib.Path("/usr/share/bochs")
 sys.path.insert(0, str(ROOT / "scripts"))
 from plumblib.report import parse_report  # noqa: E402
 
+CPUS = {"x2apic": "corei7_skylake_x", "xapic": "core2_penryn_t9600"}
 LIMIT, START, LINE_MAX = 240, 20, 1 << 24   # seconds, seconds, bytes of a report
 # A second of its clock is 20 million instructions: deadlines that are meant for hardware pass in time. The display is
 # a VNC server that waits for nobody; the packaged Bochs stops in its debugger until it is told to continue.
 CONFIG = """\
 display_library: rfb, options="timeout=0"
-cpu: model=corei7_skylake_x, count=4:1:1, ips=20000000, reset_on_triple_fault=0
+cpu: model={cpu}, count=4:1:1, ips=20000000, reset_on_triple_fault=0
 megs: 256
 romimage: file={share}/BIOS-bochs-latest
 vgaromimage: file={share}/VGABIOS-lgpl-latest
@@ -66,7 +67,7 @@ def listen(sock, proc):
     return data
 
 
-def boot(cmdline, log):
+def boot(cpu, cmdline, log):
     """The report, or None."""
     with tempfile.TemporaryDirectory(prefix="bochs-") as tmp, socket.socket() as sock:
         folder = pathlib.Path(tmp)
@@ -76,7 +77,7 @@ def boot(cmdline, log):
                        check=True, capture_output=True, timeout=60)
         sock.bind(("127.0.0.1", 0))
         sock.listen(1)
-        (folder / "bochsrc").write_text(CONFIG.format(share=SHARE, iso=folder / "plumb.iso", log=folder / "log",
+        (folder / "bochsrc").write_text(CONFIG.format(cpu=CPUS[cpu], share=SHARE, iso=folder / "plumb.iso", log=folder / "log",
                                                       port=sock.getsockname()[1]))
         (folder / "go").write_text("c\n")
         with open(folder / "out", "wb") as out:
@@ -99,7 +100,8 @@ def judge(report, name, want):
     if outcome != want["is"]:
         return f"{outcome}, expected {want['is']}"
     lacks = [p for p in want.get("says", []) if not any(re.search(p, line) for line in test.details)]
-    return f"nothing says /{lacks[0]}/" if lacks else None
+    never = [p for p in want.get("never", []) if any(re.search(p, line) for line in test.details)]
+    return f"nothing says /{lacks[0]}/" if lacks else f"it says /{never[0]}/" if never else None
 
 
 def main():
@@ -108,21 +110,22 @@ def main():
     parser.add_argument("-v", action="store_true", help="all that the tests said")
     args = parser.parse_args()
     table = tomllib.loads(pathlib.Path(__file__).with_name("opinions.toml").read_text())
-    table = {n: e for n, e in table.items() if fnmatch.fnmatchcase(n, args.k)}
+    table = {(cpu, n): e for cpu in CPUS for n, e in table[cpu].items() if fnmatch.fnmatchcase(n, args.k)}
     if not table or not (SHARE / "BIOS-bochs-latest").exists() or not (BUILD / "plumb.iso").exists():
         print("nothing to run: scripts/plumb setup --for opinion, make iso")
         return 3
-    together = [n for n, e in table.items() if e["is"] == "pass"]
-    groups = ([together] if together else []) + [[n] for n in table if n not in together]
+    groups = {}
+    for (cpu, n), e in table.items():
+        groups.setdefault((cpu, "pass" if e["is"] == "pass" else n), []).append(n)
     bad = 0
-    for names in groups:
-        name = names[0] if len(names) == 1 else "pass"
-        report = boot(f"only={','.join(names)}", BUILD / "logs" / f"bochs.{name}.log")
+    for (cpu, name), names in groups.items():
+        report = boot(cpu, f"only={','.join(names)}", BUILD / "logs" / f"bochs.{cpu}.{name}.log")
         for n in names:
-            wrong = judge(report, n, table[n])
+            want = table[cpu, n]
+            wrong = judge(report, n, want)
             bad += bool(wrong)
-            said = wrong or f"{table[n]['is']:5} {table[n].get('why', '')}"
-            print(f"{'FAIL' if wrong else 'ok  '} {n:32} {said}".rstrip(), flush=True)
+            said = wrong or f"{want['is']:5} {want.get('why', '')}"
+            print(f"{'FAIL' if wrong else 'ok  '} {cpu:7} {n:32} {said}".rstrip(), flush=True)
             if args.v and report:
                 print("\n".join(f"     {d}" for t in report.tests if t.name == n for d in t.details))
     print(f"{len(table) - bad} as the table says, {bad} not")
