@@ -19,9 +19,10 @@ BUILD = pathlib.Path(os.environ.get("BUILD") or "build")
 PAGE = ROOT / "docs" / "iommu.md"
 ONLY = ["iommu.*", "pci.requester_ids"]
 COLUMNS = [("q35-vtd", "10.0"), ("q35-vtd", "11.1"), ("q35-vtd-scalable", "11.1"), ("q35-vtd-cm", "11.1"),
-           ("q35-vtd-dtlb", "11.1"), ("q35-vtd-bridge", "11.1"), ("q35-amdvi", "10.0"), ("q35-amdvi", "11.1"),
+           ("q35-vtd-dtlb", "11.1"), ("q35-vtd-bridge", "11.1"), ("q35-vtd-sriov", "11.1"), ("q35-amdvi", "10.0"), ("q35-amdvi", "11.1"),
            ("q35-virtio-iommu", "10.0"), ("q35-virtio-iommu", "11.1"), ("pc-virtio-iommu", "10.0"),
            ("pc-virtio-iommu", "11.1")]
+WORDS = {"q35-vtd-sriov": "vfs=2"}
 sys.path.insert(0, str(ROOT / "scripts"))
 from plumblib import matrix  # noqa: E402
 from plumblib.report import parse_report  # noqa: E402
@@ -30,7 +31,7 @@ from plumblib.report import parse_report  # noqa: E402
 def boot(machine, qemu):
     log = BUILD / "logs" / f"matrix.{machine}.{qemu}.log"
     done = subprocess.run(["scripts/plumb", "run", "--machine", machine, "--boot", "pvh", "--accel", "tcg", "--qemu", qemu,
-                           "--log", str(log), "--plumb", f"only={','.join(ONLY)}"],
+                           "--log", str(log), "--plumb", f"only={','.join(ONLY)} {WORDS.get(machine, '')}"],
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False)
     if done.returncode not in (0, 1) or not log.is_file():
         sys.exit(f"{machine}, QEMU {qemu}: no verdict\n" + (done.stdout + done.stderr)[-2000:])

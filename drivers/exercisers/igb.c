@@ -2,6 +2,7 @@
 
 #include "drivers/exercisers/igb.h"
 #include "drivers/exercisers/igb_regs.h"
+#include "kernel/cpu/cpu.h"
 #include "kernel/lib/bits.h"
 #include "kernel/lib/err.h"
 #include "kernel/mm/mm.h"
@@ -57,8 +58,8 @@ bool igb_link_up(struct exerciser *ex)
 {
 	const struct nic *n = physical(ex) ? physical(ex)->priv : ex->priv;
 
-	if (nic_r(n, IGB_STATUS) & IGB_STATUS_LU)
-		return true;
+	if (nic_r(n, IGB_STATUS) & IGB_STATUS_LU || (is_virtual(ex) && !physical(ex)))
+		return nic_r(n, IGB_STATUS) & IGB_STATUS_LU;
 	nic_w(n, IGB_CTRL, nic_r(n, IGB_CTRL) | IGB_CTRL_SLU);
 	nic_w(n, IGB_MDIC, IGB_MDIC_WRITE_BMCR | IGB_BMCR_NEGOTIATE);
 	return WAIT_FOR(nic_r(n, IGB_STATUS) & IGB_STATUS_LU, LINK_UP);
@@ -110,6 +111,17 @@ static void igb_quiesce(struct exerciser *ex)
 	exerciser_silence(ex);
 }
 
+/* Somebody else's virtual function: its address is ours, or the one that it has been given. */
+static int igbvf_greet(struct exerciser *ex)
+{
+	uint32_t address[] = {IGB_ADDRESS_LOW, igb_address_high((unsigned)tsc_read() & 0x7f)};
+	const int r = igb_greet(ex->priv, address);
+
+	if (r == 0)
+		igb_queue_address(ex, address, IGB_PIECE_SMALL);
+	return r;
+}
+
 static int igb_recover(struct exerciser *ex)
 {
 	const struct nic *n = ex->priv;
@@ -123,6 +135,8 @@ static int igb_recover(struct exerciser *ex)
 			return r;
 		/* A reset of this function has its queues off there. */
 		igb_serve(physical(ex)->priv, ex->dev->vf);
+	} else if (is_virtual(ex) && ((struct igb *)ex->priv)->queue.lost && igbvf_greet(ex) < 0) {
+		return -EIO;
 	}
 	pci_set_command(ex->dev, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 0);
 	clear(ex);
@@ -139,6 +153,24 @@ static int igb_recover(struct exerciser *ex)
 	return ex->caps & EX_DMA_READ ? igb_queue_start(ex) : 0;
 }
 
+static int open_queue(struct exerciser *ex, unsigned rx, unsigned tx, unsigned pool)
+{
+	const uint32_t address[] = {IGB_ADDRESS_LOW, igb_address_high(pool)};
+	const int r = igb_queue_open(ex, rx, tx);
+
+	if (r == 0)
+		igb_queue_address(ex, address, PAGE_SIZE);
+	return r;
+}
+
+/* Does what it sends come back? Tried: the physical function's driver may let it through or not. */
+static bool comes_back(struct exerciser *ex)
+{
+	const struct dma_req out = {.dir = DMA_READ, .addr = {ex->mem.pa.v}, .len = 16};
+
+	return exerciser_dma(ex, &out, MS(500)) == 0;
+}
+
 static int igb_open(struct exerciser *ex)
 {
 	const int r = nic_open(ex);
@@ -152,7 +184,7 @@ static int igb_open(struct exerciser *ex)
 	if (!WAIT_FOR(!(nic_r(n, IGB_CTRL) & IGB_CTRL_RST), MS(100)))
 		return -ETIMEDOUT;
 	nic_counts(ex, IGB_VECTORS);
-	return igb_queue_open(ex, IGB_RX(IGB_POOL), IGB_TX(IGB_POOL), IGB_POOL);
+	return open_queue(ex, IGB_RX(IGB_POOL), IGB_TX(IGB_POOL), IGB_POOL);
 }
 
 static int igbvf_open(struct exerciser *ex)
@@ -165,9 +197,15 @@ static int igbvf_open(struct exerciser *ex)
 		return -ENXIO;
 	nic_counts(ex, IGBVF_VECTORS);
 	if (physical(ex))
-		return igb_queue_open(ex, IGBVF_RX, IGBVF_TX, ex->dev->vf);
-	ex->caps &= ~(uint32_t)CAPS_DMA;
-	ex->note = "no DMA: its frames would have to be let through by a physical function that is not ours";
+		return open_queue(ex, IGBVF_RX, IGBVF_TX, ex->dev->vf);
+	/* By vfio it comes to us as an eventfd. */
+	ex->irq_by_host = cpu_features.accel != ACCEL_BARE;
+	if (igb_queue_open(ex, IGBVF_RX, IGBVF_TX) < 0)
+		return -ENOMEM;
+	if (igbvf_greet(ex) < 0 || !comes_back(ex)) {
+		ex->caps &= ~(uint32_t)CAPS_DMA;
+		ex->note = "no DMA: its physical function, which is not ours, does not let its frames come back to it";
+	}
 	return 0;
 }
 

@@ -30,6 +30,7 @@
 #define BACK_AFTER  US(200)
 
 _Static_assert((IGB_DEPTH * (TRANSFER_MAX / PAGE_SIZE + 1) + 1) * 2 < TX_COUNT, "the rings cannot overflow");
+_Static_assert(IGB_PIECE_SMALL * 4 == PAGE_SIZE, "… nor with a transfer of a quarter");
 
 struct desc { volatile uint32_t dw[4]; };
 
@@ -46,7 +47,24 @@ static uint64_t shared_pa(const struct igb_queue *q, const volatile void *p)
 	return q->pa + (uint64_t)((const volatile uint8_t *)p - (const uint8_t *)q->shared);
 }
 
-int igb_queue_open(struct exerciser *ex, unsigned rx, unsigned tx, unsigned pool)
+void igb_queue_address(struct exerciser *ex, const uint32_t address[2], unsigned piece)
+{
+	struct igb_queue *q = &((struct igb *)ex->priv)->queue;
+
+	q->piece = piece;
+	ex->dma_max = TRANSFER_MAX / PAGE_SIZE * piece;
+	for (unsigned i = 0; i < ARRAY_SIZE(q->shared->header); i++) {
+		uint32_t *h = q->shared->header[i];
+
+		/* Destination, source, type. The second one goes to an address that is nobody's. */
+		h[0] = address[0];
+		h[1] = (address[1] ^ (i ? 0x8000 : 0)) | address[0] << 16;
+		h[2] = address[0] >> 16 | address[1] << 16;
+		h[3] = ETHERTYPE;
+	}
+}
+
+int igb_queue_open(struct exerciser *ex, unsigned rx, unsigned tx)
 {
 	struct igb_queue *q = &((struct igb *)ex->priv)->queue;
 	const int r = exerciser_own(ex, sizeof(struct igb_shared));
@@ -57,17 +75,7 @@ int igb_queue_open(struct exerciser *ex, unsigned rx, unsigned tx, unsigned pool
 	q->tx = tx;
 	q->shared = ex->mem.va;
 	q->pa = ex->mem.pa.v;
-	for (unsigned i = 0; i < ARRAY_SIZE(q->shared->header); i++) {
-		uint32_t *h = q->shared->header[i];
-
-		/* Destination, source, type. */
-		h[0] = IGB_ADDRESS_LOW;
-		h[1] = igb_address_high(i ? 0xff : pool) | (IGB_ADDRESS_LOW & 0xffff) << 16;
-		h[2] = IGB_ADDRESS_LOW >> 16 | igb_address_high(pool) << 16;
-		h[3] = ETHERTYPE;
-	}
 	ex->dma_min = ex->dma_align = 1;
-	ex->dma_max = TRANSFER_MAX;
 	ex->dma_depth = IGB_DEPTH;
 	ex->medium_size = MEDIUM;
 	return 0;
@@ -118,7 +126,7 @@ int igb_queue_start(struct exerciser *ex)
 	ring_start(n, q->rx, shared_pa(q, q->shared->rx), sizeof(q->shared->rx));
 	ring_start(n, q->tx, shared_pa(q, q->shared->tx), sizeof(q->shared->tx));
 	q->rx_tail = q->tx_tail = q->first = 0;
-	q->linked = q->dead = false;
+	q->linked = q->dead = q->lost = false;
 	/* The end of a frame whose other descriptors were never read may be what it waits for: it gets one. */
 	send(q, shared_pa(q, q->shared->header[1]), HEADER, HEADER, IGB_TXD_EOP);
 	return WAIT_FOR(nic_r(n, q->rx + IGB_Q_CTL) & nic_r(n, q->tx + IGB_Q_CTL) & IGB_Q_CTL_ENABLE, MS(10)) ? 0 : -EIO;
@@ -146,7 +154,7 @@ int igb_dma_start(struct exerciser *ex, const struct dma_req *req)
 	size_t at = 0;
 	int r;
 
-	if (!req->len || req->len > TRANSFER_MAX || req->dev_off > MEDIUM - req->len)
+	if (!req->len || req->len > ex->dma_max || req->dev_off > MEDIUM - req->len)
 		return -EINVAL;
 	r = exerciser_start(ex);
 	if (r < 0)
@@ -158,7 +166,7 @@ int igb_dma_start(struct exerciser *ex, const struct dma_req *req)
 		return -EAGAIN;
 	while (at < req->len) {
 		const uint64_t bus = req->addr.v + at, medium = shared_pa(q, q->shared->medium) + req->dev_off + at;
-		const size_t n = MIN(req->len - at, PAGE_SIZE - (size_t)(bus % PAGE_SIZE));
+		const size_t n = MIN(req->len - at, q->piece - (size_t)(bus % q->piece));
 		const bool read = req->dir == DMA_READ;
 
 		at += n;
@@ -192,7 +200,7 @@ int igb_dma_poll(struct exerciser *ex, struct dma_status *status)
 		}
 		if (!deadline_passed(q->stuck))
 			return -EAGAIN;
-		q->dead = true;
+		q->dead = q->lost = true;
 		ex->ready = false;
 	}
 	q->first = (q->first + 1) % IGB_DEPTH;

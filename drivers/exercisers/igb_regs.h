@@ -71,6 +71,14 @@
 #define IGB_SRRCTL_HEADER GENMASK(11, 8)  /* 64 bytes */
 #define IGB_SRRCTL_SPLIT_ALWAYS (5u << 25)
 
+/* A virtual function's mailbox */
+#define IGBVF_MAILBOX 0x00c40u
+#define IGB_MAILBOX_REQ   BIT(0)
+#define IGB_MAILBOX_ACK   BIT(1)
+#define IGB_MAILBOX_VFU   BIT(2)         /* in use by the virtual function */
+#define IGB_MAILBOX_PFSTS BIT(4)         /* a message for it */
+#define IGBVF_MEMORY  0x00800u
+
 /* Advanced descriptors (7.1.5, 7.2.2), as four words */
 #define IGB_TXD_LEN   GENMASK(15, 0)
 #define IGB_TXD_DATA  (3u << 20)

@@ -18,6 +18,7 @@ from pathlib import Path
 from . import EXIT_FAIL, EXIT_PASS, UsageError, build_dir, judge, linux_guest, profile, qemu as qemus, runner, series
 from .guest import Guest, Limits, scratch
 from .series import shown
+from .steady import Steady
 
 # The same for both guests but for the kernel. null-co: no medium, so that the device's and the guest's part shows.
 MACHINE = """
@@ -91,7 +92,9 @@ def _boot(chosen, prof, accel: str, cmdline: str, edit, seconds: float):
     opts = qemus.Options("pvh", accel, cmdline=cmdline)
     limits = Limits(seconds, seconds, seconds)
     with scratch(build_dir()) as tmp:
-        with Guest(lambda fds: edit(qemus.command(chosen, prof, opts, tmp, fds)), chosen.env, [], limits) as guest:
+        # Both guests on a host that holds still: what is compared is not who is woken first.
+        with Guest(lambda fds: edit(qemus.command(chosen, prof, opts, tmp, fds)), chosen.env, [], limits,
+                   steady=Steady()) as guest:
             return guest.run(), limits
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import UsageError, html_plots, html_topology, modes, noise
+from . import UsageError, glance, html_plots, html_topology, modes, noise
 from .compare import Row, clock_step, ratio_text, side_of, stable
 from .judge import HINT, Outcome
 from .markdown import machine_rows
@@ -60,7 +60,7 @@ def page(items: list[Item], title: str = "") -> str:
     context = {
         "css": _markup(css), "title": title or _title(items), "items": [_head(i) for i in items],
         "several": len(items) > 1, "findings": _findings(items), "failures": [t for t in tests if t["bad"]],
-        "suites": _suites(tests), "machine": _machine(items), "trees": _trees(items), "measures": _measures(items),
+        "suites": _suites(tests), "machine": _machine(items), "trees": _trees(items), "measures": _measures(items), "glance": _glance(items),
         "raws": [_raw(i, at) for at, i in enumerate(items)],
         "bad_count": sum(t["bad"] for t in tests), "quiet": _quiet(tests, items),
     }
@@ -301,6 +301,13 @@ def _trees(items: list[Item]) -> list[dict]:
 
 # ---- measurements ----
 
+def _glance(items: list[Item]) -> list[dict]:
+    """Rows of one answer a log."""
+    every = [{q: (answer, where) for q, answer, where in glance.glance(i.found.report)} for i in items]
+    questions = dict.fromkeys(q for told in every for q in told)
+    return [{"key": q, "values": [told.get(q, ("–", "")) for told in every]} for q in questions]
+
+
 def _measures(items: list[Item]) -> list[dict]:
     """By test: charts, and a row a series; of several logs side by side, with the ratio to the first."""
     every = [by_ident(i.found.report) for i in items]
@@ -358,7 +365,7 @@ def _beside(name: str, floors: list[dict[str, float]], items: list[Item]) -> str
 
 def _cell(s: Series | None, scale, color: int, first: Series | None, first_step: float, step: float) -> dict:
     if s is None:
-        return {"bar": "", "p50": "–", "p99": "", "n": "", "ratio": "", "says": ""}
+        return {"bar": "", "noisy": False, "p50": "–", "p99": "", "n": "", "ratio": "", "says": ""}
     interval = s.median_interval(0.95)
     said = f"n={s.n}" + "".join(f", {k} {shown(v, s.unit)}" for k, v in s.figures.items() if k not in ("p50.lo", "p50.hi"))
     ratio = ""
@@ -368,7 +375,7 @@ def _cell(s: Series | None, scale, color: int, first: Series | None, first_step:
         if None not in (a.low, b.low) and a.low > 0 and a.high > 0:
             low, high = b.low / a.high, b.high / a.low
         ratio = ratio_text(Row(s, a, b, s.middle / first.middle, low, high, ""))
-    return {"bar": _markup(html_plots.bar(s, scale, color)), "p50": shown(s.middle, s.unit), "p99": shown(s.figures.get("p99"), s.unit),
+    return {"bar": _markup(html_plots.bar(s, scale, color)), "noisy": noise.is_noisy(s, step), "p50": shown(s.middle, s.unit), "p99": shown(s.figures.get("p99"), s.unit),
             "n": str(s.n) if s.n else "", "ratio": ratio,
             "says": said + (f"; median within {shown(interval[0], s.unit)} to {shown(interval[1], s.unit)}" if interval else "")}
 
@@ -381,7 +388,9 @@ def _common(series: list[Series]) -> dict[str, str]:
 
 
 def _common_context(series: list[Series]) -> dict[str, str]:
-    return {k: v for k, v in series[0].context.items() if all(s.context.get(k) == v for s in series)} if series else {}
+    said = {k: v for k, v in series[0].context.items() if all(s.context.get(k) == v for s in series)} if series else {}
+    slow = said.pop("slow", "")
+    return {**said, "rounds on a slow machine": slow.replace("/", " of ")} if slow else said
 
 
 # ---- the raw log ----

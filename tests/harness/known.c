@@ -71,6 +71,7 @@ static bool has_exerciser(const char *name, uint32_t caps)
 	return false;
 }
 static bool ivshmem(void) { return has_exerciser("ivshmem", EX_MSIX); }
+static bool doorbell(void) { return has_exerciser("doorbell", 0); }
 static bool nvidia(void) { return has_exerciser("nvidia", 0); }
 static bool nvidia_msix(void) { return has_exerciser("nvidia", EX_MSIX); }
 
@@ -258,6 +259,14 @@ static const struct {
 	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
 	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", nvidia},
 	 "*nvidia MSI* remapped its entry *"},
+	{{"ir.not_present ir.wrong_source ir.reserved_bits ir.multi_message", ACCEL_KVM, 1001, 9999,
+	  "QEMU under KVM: a vfio device's irqfd keeps its last route when its entry no longer translates, for "
+	  "kvm_update_msi_routes_all() drops the error (11.1, a vfio-user device)", doorbell},
+	 "*doorbell MSI remapped*its entry *"},
+	{{"msi.mask", ACCEL_KVM, 1001, 9999,
+	  "QEMU under KVM: a vfio device's masked MSI goes on, for its irqfd stays: vfio_pci_write_config() looks at "
+	  "Enable alone (11.1, a vfio-user device)", doorbell},
+	 "*doorbell MSI *"},
 	{{"msix.mask_pba", ACCEL_UNKNOWN, 1001, 9999,
 	  "QEMU vfio-user-pci: it masks MSI-X entries by itself and asks the device, which it does not tell, for the "
 	  "pending bits (seen on 11.1)", nvidia_msix},

@@ -150,6 +150,26 @@ static struct candidate *find_pin(uint64_t ns)
 	return NULL;
 }
 
+/* Up before anything is raised, and not the device's last interrupt, which a slow host may hand on only now. */
+static void find_noisy(struct t *t)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < candidate_count; i++)
+		any |= candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
+	if (!any)
+		return;
+	(void)intx.ex->ops->irq_ack(intx.ex, 0);
+	delay(QUIET);
+	for (unsigned i = 0; i < candidate_count; i++) {
+		if (!candidates[i].noisy)
+			continue;
+		candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
+		test_note(t, "I/O APIC pin %u is up before anything is raised%s", candidates[i].pin,
+			  candidates[i].noisy ? "" : ", once");
+	}
+}
+
 struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 {
 	struct candidate *found = NULL;
@@ -181,8 +201,7 @@ struct intx *intx_open(struct t *t, struct exerciser *ex, const char **why)
 	set_intx(true);
 	for (unsigned i = 0; i < candidate_count; i++)
 		pin_mask(candidates[i].io, candidates[i].pin);
-	for (unsigned i = 0; i < candidate_count; i++)
-		candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
+	find_noisy(t);
 	*why = "the device could not be told to raise it";
 	/* Again where nothing came: an mdev drops what it is told before its last interrupt was served. */
 	for (unsigned i = 0; i < LINE_TRIES && !found; i++) {

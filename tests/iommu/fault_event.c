@@ -228,7 +228,7 @@ TEST(iommu, fault_event, "a fault interrupts, records are in order, overflow is 
      NEED_IOMMU_TRANSLATION)
 {
 	struct bench *b = test_alloc(t, sizeof(*b));
-	const char *why = "";
+	const char *why = "", *unable = NULL;
 
 	b->t = t;
 	FOR_EACH_TRANSLATED(t, ex, EX_DMA_WRITE) {
@@ -244,12 +244,16 @@ TEST(iommu, fault_event, "a fault interrupts, records are in order, overflow is 
 	}
 	if (b->devices == 0)
 		test_skip(t, "no device under test that writes known bytes behind an IOMMU: %s", why);
-	if (b->u->ops->fault_irq(b->u, NULL, &why) == -EOPNOTSUPP) {
+	if (b->u->desc.vendor == IOMMU_VIRTIO && kvm_emulates())
+		unable = "this KVM delivers a level again before its EOI (docs/kvm.md)";
+	else if (b->u->ops->fault_irq(b->u, NULL, &why) == -EOPNOTSUPP)
+		unable = why;
+	if (unable) {
 		for (unsigned i = 0; i < b->devices; i++)
 			REQUIRE_OK(t, dma_load(b->s[i], 40 + i, length(b, i)));
 		rest(b);
 		order(b);
-		test_skip(t, "%s; the records were looked at", why);
+		test_skip(t, "%s; the records were looked at", unable);
 	}
 	b->d = delivery_open(t, 1);
 	test_cleanup(t, off, b);

@@ -61,8 +61,15 @@ await() {
 	done
 }
 
-# irqs NAME: how many interrupts of that kind this host has counted
-irqs() { awk -v name="$1" 'index($0, name) { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }' /proc/interrupts; }
+# remapped 0000:00:04.0: what the guest's device sends, the host has through its IOMMU's table
+remapped() {
+	for _ in $(seq 100); do
+		if grep -q "IR-PCI-MSIX*-$1 .*vfio-msi" /proc/interrupts; then return; fi
+		sleep 0.1
+	done
+	echo "no remapped interrupt of $1: $(grep "$1" /proc/interrupts)"
+	return 1
+}
 
 step() {
 	[ -s "$1.sh" ] || return 0

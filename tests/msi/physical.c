@@ -100,6 +100,7 @@ TEST(msi, cluster, "every CPU as logical destination: x2APIC cluster through rem
 static void ring_masked(struct irq_source *s, struct delivery *d)
 {
 	msix_mask(&s->ex->msix, 0, true);
+	irq_source_ack(s, 0);
 	irq_source_raise(s, 0);
 	if (!WAIT_FOR(msix_pending(&s->ex->msix, 0), SEC(1)))
 		test_error(d->t, "%s: masked and raised, and no pending bit: the device did not signal",
@@ -111,6 +112,7 @@ static void unmask_one(struct irq_source *s, struct delivery *d, unsigned cpu)
 	delivery_due(d, cpu, 0, 1);
 	msix_mask(&s->ex->msix, 0, false);
 	delivery_check(d, "%s, unmasked", irq_source_name(s));
+	irq_source_ack(s, 0);
 }
 
 static void without_enable(struct irq_source *s, struct delivery *d, unsigned cpu)

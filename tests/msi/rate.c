@@ -6,6 +6,7 @@
 
 #define STORM_TOTAL MS(100) /* all series together, unless iterations= says how many */
 #define STORM_LIMIT SEC(1200)  /* … where it does */
+#define NEWS        SEC(10)    /* the log hears of it, for a long silence is taken for a hang */
 #define STORM_MIN   2          /* to each CPU */
 #define SAMPLES     48      /* of each latency series, fewer (but SAMPLES_MIN) once LATENCY_SLICE is over */
 #define SAMPLES_MIN 12
@@ -58,6 +59,7 @@ static void say_lost(struct irq_source *s, struct delivery *d, unsigned cpu, uin
 static uint32_t storm_cpu(struct irq_source *s, struct delivery *d, unsigned cpu, uint64_t n, uint64_t ns)
 {
 	const struct deadline end = deadline_in(ns);
+	struct deadline news = deadline_in(NEWS);
 	uint32_t raised = 0;
 	bool arrived = true;
 
@@ -69,6 +71,10 @@ static uint32_t storm_cpu(struct irq_source *s, struct delivery *d, unsigned cpu
 			say_lost(s, d, cpu, raised);
 		irq_source_ack(s, 0);
 		raised++;
+		if (!deadline_passed(news))
+			continue;
+		test_note(d->t, "%s: %u to CPU %u so far", irq_source_name(s), raised, cpu);
+		news = deadline_in(NEWS);
 	}
 	return raised;
 }

@@ -8,7 +8,7 @@ import subprocess
 import madeup
 import pytest
 from kit import LOGS, judged, plumb
-from plumblib import bench, html, markdown, modes, noise, outputs, series, stability, steady
+from plumblib import bench, glance, html, markdown, modes, noise, outputs, series, stability, steady
 from plumblib.publish import Item
 from plumblib.view import Paint
 
@@ -226,3 +226,13 @@ def test_a_steady_host_is_let_go_again():
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_the_figures_that_a_stranger_asks_for_stand_on_top():
+    found = log_of(latency("off", 20000, 200), latency("translate", 22000, 300), latency("strict", 40000, 9000))
+    assert glance.glance(found.report) == [
+        ("4 KiB DMA", "off 20 µs; translate +2 µs ×1.10 [1.07, 1.13]; strict +20 µs ×2.00 [1.53, 2.47]",
+         "dma.latency dev=00:07.0 what=read mode=off size=4096 depth=1")]
+    assert "What it costs" in html.page([Item("x.log", found, b"")])
+    assert glance.glance(log_of(latency("off", 20000, 9000)).report)[0][1] == "20 µs (noisy)"
+    assert not glance.glance(log_of().report) and 'id="glance"' not in html.page([Item("x.log", log_of(), b"")])

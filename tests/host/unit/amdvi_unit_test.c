@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/entries.c drivers/iommu/amdvi/decode.c drivers/iommu/pgtable/memory.c drivers/iommu/pgtable/pgtable.c drivers/pci/alias.c kernel/acpi/ivrs.c kernel/acpi/table.c kernel/irq/msg.c kernel/lib/crc.c kernel/lib/fmt.c
+// link: drivers/iommu/entries.c drivers/iommu/amdvi/decode.c drivers/iommu/pgtable/memory.c drivers/iommu/pgtable/pgtable.c drivers/iommu/pgtable/spoil.c drivers/pci/alias.c kernel/acpi/ivrs.c kernel/acpi/table.c kernel/irq/msg.c kernel/lib/crc.c kernel/lib/fmt.c
 /*
  * The AMD-Vi driver before a unit that is made of memory: command buffer, event log and device table as 48882 has
  * them (2.2, 2.4, 2.5, 3.4), which no QEMU does: a buffer that stands still at an illegal command, a log that

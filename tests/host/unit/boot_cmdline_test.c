@@ -98,6 +98,7 @@ static void test_bad(void)
 	CHECK(refuses("seed=", "seed="));
 	CHECK(refuses("exit=Debug", "exit= wants debug, poweroff, reset or halt"));
 	CHECK(refuses("repeat=99999999999", "repeat="));
+	CHECK(gives("vfs=2", "vfs=2") && refuses("vfs=257", "vfs=") && refuses("vfs", "vfs"));
 	/* the first one stays, a long one is cut, and the good words still count */
 	CHECK(refuses("a b seed=5", "unknown word 'a'"));
 	CHECK_EQ(cl.seed, 5);

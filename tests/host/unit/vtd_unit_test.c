@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-// link: drivers/iommu/scope.c drivers/iommu/pgtable/memory.c drivers/iommu/pgtable/pgtable.c drivers/pci/alias.c kernel/lib/fmt.c
+// link: drivers/iommu/scope.c drivers/iommu/pgtable/memory.c drivers/iommu/pgtable/pgtable.c drivers/iommu/pgtable/spoil.c drivers/pci/alias.c kernel/lib/fmt.c
 /*
  * The VT-d driver before a unit that is made of memory: it does what registers and queue ask, and keeps a list
  * of it. For what no QEMU has or shows: a device TLB that must be told, no queue, no page-selective
