@@ -19,7 +19,7 @@ SABOTAGE ?=
 export MACHINE BOOT SMP MEM QEMU ACCEL QEMU_ARGS PLUMB LOG BUILD V
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Werror
-CFLAGS := -std=gnu11 -Os -g -I. -I$(BUILD)/include $(WARN) -ffreestanding -fno-pic -fno-stack-protector \
+CFLAGS := -std=gnu11 $(if $(findstring clang,$(CC)),-Oz,-Os) -g -I. -I$(BUILD)/include $(WARN) -ffreestanding -fno-pic -fno-stack-protector \
 	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-strict-aliasing \
 	-mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fcf-protection=none -MMD -MP \
 	-ffunction-sections -fdata-sections -fno-jump-tables \
