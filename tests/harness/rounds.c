@@ -6,7 +6,7 @@
 #include "tests/harness/runner.h"
 
 #define PACE_LOOPS 4000u   /* some microseconds */
-#define SLOW_PART  6u      /* slower than at best by so much of it */
+#define SLOW_PART  4u      /* slower than at best by so much of it */
 #define LOOK       15u     /* samples */
 #define LEARN      501u    /* … the first time */
 #define NAP        MS(1)
