@@ -12,6 +12,7 @@ def register(add) -> None:
     p.add_argument("-j", dest="jobs", type=int, default=2, metavar="N", help="hosts at a time (2)")
     p.add_argument("-n", dest="times", type=int, default=1, metavar="N", help="each of them N times, in the same boots of their hosts")
     p.add_argument("--images", metavar="DIR", help="where kernel.elf, plumb.iso and models/ are (build, or BUILD)")
+    p.add_argument("--write", action="store_true", help="all of them ran: put the table into docs/lab.md")
     p.add_argument("--image-only", action="store_true", help="make the host's image, run nothing")
 
 

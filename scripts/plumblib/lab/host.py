@@ -21,8 +21,8 @@ from ..qemu import Options, Qemu, command, fw_cfg
 from . import truth
 from .scenario import Scenario, guest
 
-BOOT = 120.0                         # seconds to the agent's first word
-SPARE = 40.0                         # beyond a scenario's own deadline
+BOOT = 300.0                         # seconds to the agent's first word
+SPARE = 120.0                        # beyond a scenario's own deadline
 CPU = "EPYC,+x2apic,+svm"            # TCG's SVM, with nested paging
 SMP = 2
 AGENT = re.compile(r"^lab: ([\d.]+) (begin|end|up|done) ?(\S*)\r?$", re.M)

@@ -190,6 +190,25 @@ def as_markdown(results: list[Result], head: str) -> str:
     return "\n".join(out) + "\n"
 
 
+MARKS = ("<!-- by scripts/plumb lab --write -->\n", "<!-- end -->\n")
+
+
+def known_names(r: Result) -> str:
+    return ", ".join(k.partition(":")[0] for k in r.known)
+
+
+def write(doc: Path, results: list[Result], head: str) -> None:
+    """The table between the marks of a page."""
+    text = doc.read_text()
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    rows = [(r.scenario.part, r.scenario.name, r.word, "" if r.seconds is None else f"{r.seconds:.0f} s", r.counts,
+             known_names(r)) for r in results]
+    out = [head, "", "| part | scenario | outcome | took | in the guest | known faults of the platform |", "|" + "---|" * 6]
+    out += ["| " + " | ".join(row) + " |" for row in rows]
+    doc.write_text(before + MARKS[0] + "\n".join(out) + "\n" + MARKS[1] + after)
+
+
 STYLE = ("body{font:14px sans-serif;margin:2em;max-width:80em}table{border-collapse:collapse}td,th{padding:.2em .6em;"
          "border-bottom:1px solid #ccc;text-align:left}.ok{background:#dfd}.todo{background:#ffd}.FAIL{background:#fdd}"
          "summary{cursor:pointer}pre{background:#f4f4f4;padding:.5em;overflow:auto;max-height:30em}")

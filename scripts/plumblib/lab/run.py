@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import re
 import shutil
 import sys
@@ -11,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from .. import EXIT_FAIL, EXIT_PASS, UsageError, build_dir, qemu, shown, sysroot
+from .. import EXIT_FAIL, EXIT_PASS, ROOT, UsageError, build_dir, qemu, shown, sysroot
 from ..guest import scratch
 from . import host, image, results, scenario
 from .scenario import Scenario
@@ -20,6 +21,7 @@ AGAIN = 4                            # boots of a host, where a scenario takes i
 SHARED = 8                           # scenarios that are worth two boots
 # QEMU's TCG, now and then (docs/lab.md): a CR8 write while a virtual interrupt waits. Nothing of the scenario's: once more.
 OURS_NOT = re.compile(r"assertion failed: \(bql_locked\(\)\)")
+DOC = ROOT / "docs" / "lab.md"
 _lock = threading.Lock()
 
 
@@ -63,9 +65,17 @@ def cmd_lab(args) -> int:
     report = build_dir() / "lab" / "report.md"
     report.write_text(results.as_markdown(everything, head) + "\n" + "".join(f"- {n}\n" for n in sorted(notes)))
     report.with_suffix(".html").write_text(results.as_html(everything, head, out))
+    if args.write:
+        if args.glob != "*" or args.times != 1:
+            raise UsageError("--write tells of a whole run")
+        results.write(DOC, everything, f"{head}; {machine_text()}")
     print(results.as_text(everything))
     print(f"{head}     {shown(report)}")
     return EXIT_FAIL if bad else EXIT_PASS
+
+
+def machine_text() -> str:
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f} (15 min), QEMU {image.QEMU}, images there"
 
 
 def parts(groups: dict[str, list[Scenario]], jobs: int):

@@ -169,6 +169,16 @@ RES = ("0000:00:00.0 0x8086 0x29c0 0x060000 0x0-0x0-0x0\n"
        "0000:01:00.0 0x1234 0x11e8 0x00ff00 0xfea00000-0xfeafffff-0x40200\n")
 
 
+def test_the_page_has_every_scenario(tmp_path):
+    doc = tmp_path / "lab.md"
+    doc.write_text(f"# x\n{results.MARKS[0]}old\n{results.MARKS[1]}end\n")
+    made = results.judged(one(), leave(tmp_path, log(("msi.a", True, ""))))
+    results.write(doc, [made], "lab: 1 ok")
+    assert doc.read_text().startswith("# x\n") and doc.read_text().endswith("end\n") and "| a | x | ok |" in doc.read_text()
+    page = run.DOC.read_text()
+    assert results.MARKS[0] in page and not [n for n in scenario.names() if f"| {n} |" not in page]
+
+
 def said(bars="bar0=fea00000+100000", group="00:00.0 01:00.0"):
     made = Log(1)
     made.lines = [line for line in made.lines if "env pci" not in line]
