@@ -175,7 +175,11 @@ int vtd_queue_use(struct iommu *iommu, bool on)
 		return on == iommu->caps.queued_invalidation ? 0 : -EOPNOTSUPP;
 	if (on == queue_on(v))
 		return 0;
-	return on ? vtd_queue_start(v) : vtd_queue_stop(v);
+	if (on)
+		return vtd_queue_start(v);
+	/* QEMU (10.0, 11.1) leaves a queue on whose last descriptor was no wait; one that was never used had none. */
+	(void)queue_submit(v, NULL, 0, deadline_in(VTD_WAIT_NS));
+	return vtd_queue_stop(v);
 }
 
 /* ---- by register (6.5.1) ---- */
