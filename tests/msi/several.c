@@ -166,7 +166,7 @@ TEST(msi, mask, "per-vector mask holds, pending bit shows, unmask delivers once"
 			continue;
 		for (unsigned cpu = 0; cpu < 2; cpu++) {
 			aim(s, d, n, cpu);
-			for (unsigned k = 0; k < n; k++)
+			for (unsigned k = 0; k < n; k += kvm_emulates() && n > 1 ? n - 1 : 1)
 				held_and_released(s, d, n, k, cpu);
 		}
 		delivery_finish(d, "%s, %u messages, at the end", irq_source_name(s), n);
