@@ -197,7 +197,8 @@ int exerciser_use_msix(struct exerciser *ex, bool msix)
 
 bool exerciser_answers(struct exerciser *ex)
 {
-	return pci_r16(ex->dev->rid, 0) != 0xffff && (ex->broken || !ex->ops->answers || ex->ops->answers(ex));
+	/* A virtual function has no Vendor ID of its own: PCIe 5.0, 9.3.4.1.1. */
+	return (ex->dev->physfn || pci_r16(ex->dev->rid, 0) != 0xffff) && (ex->broken || !ex->ops->answers || ex->ops->answers(ex));
 }
 
 int exerciser_dma(struct exerciser *ex, const struct dma_req *req, uint64_t ns)

@@ -18,7 +18,10 @@ unsigned pci_sriov_cap(const struct pci_dev *pf)
 {
 	const unsigned cap = pf->cap_pcie && !pf->physfn ? pci_find_ext_cap(pf->rid, PCI_EXT_SRIOV) : 0;
 
-	return cap && (pci_r32(pf->rid, cap + SRIOV_INITIAL) & 0xffff) ? cap : 0;
+	const uint32_t vfs = cap ? pci_r32(pf->rid, cap + SRIOV_INITIAL) : 0;
+
+	/* InitialVFs is never above TotalVFs (9.3.3.5). */
+	return (vfs & 0xffff) && (vfs & 0xffff) <= vfs >> 16 ? cap : 0;
 }
 
 /* First VF Offset and VF Stride may change with NumVFs: they are read after it. */
@@ -29,9 +32,13 @@ pci_rid_t pci_sriov_rid(const struct pci_dev *pf, unsigned cap, unsigned n)
 	return (pci_rid_t){pf->rid.v + (word & 0xffff) + n * (SABOTAGE(sriov_stride) ? 1 : word >> 16)};
 }
 
-static bool reachable(const struct pci_dev *pf, pci_rid_t rid)
+/* Its bus is forwarded to, and an offset or a stride that makes no sense has not led back, nor past the segment. */
+static bool reachable(const struct pci_dev *pf, unsigned cap, unsigned n)
 {
-	return rid_bus(rid) == rid_bus(pf->rid) || (pf->parent && rid_bus(rid) <= pf->parent->subordinate);
+	const pci_rid_t rid = pci_sriov_rid(pf, cap, n), before = n ? pci_sriov_rid(pf, cap, n - 1) : pf->rid;
+	const unsigned last = pf->parent ? MAX(pf->parent->subordinate, rid_bus(pf->rid)) : rid_bus(pf->rid);
+
+	return rid.v > before.v && rid.v >> 16 == pf->rid.v >> 16 && rid_bus(rid) <= last;
 }
 
 /* Each of its BARs stands for one of every virtual function, one after the other. */
@@ -100,9 +107,9 @@ int pci_sriov_enable(struct pci_dev *pf, unsigned vfs, const char **why)
 		return -ENOENT;
 	vfs = MIN(vfs, pci_r32(pf->rid, cap + SRIOV_INITIAL) & 0xffff);
 	pci_w16(pf->rid, cap + SRIOV_NUM, (uint16_t)vfs);
-	while (vfs > 1 && !reachable(pf, pci_sriov_rid(pf, cap, vfs - 1)))
+	while (vfs && !reachable(pf, cap, vfs - 1))
 		pci_w16(pf->rid, cap + SRIOV_NUM, (uint16_t)--vfs);
-	*why = place(pf, cap);
+	*why = vfs ? place(pf, cap) : "no bridge forwards to the first one's bus";
 	if (*why)
 		return -ENOSPC;
 	pci_w16(pf->rid, cap + SRIOV_CONTROL, SRIOV_VF_ENABLE | SRIOV_VF_MSE);

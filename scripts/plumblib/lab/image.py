@@ -49,8 +49,9 @@ def folder() -> Path:
 
 
 def key() -> str:
-    """What an image was made by: other code makes it anew."""
-    return hashlib.sha256(b"".join(p.read_bytes() for p in (Path(__file__), INIT, OURS))).hexdigest()[:16]
+    """What an image was made by, and where, for QEMU in it stands at the same path: else it is made anew."""
+    parts = [p.read_bytes() for p in (Path(__file__), INIT, OURS)]
+    return hashlib.sha256(b"".join([*parts, str(ROOT).encode()])).hexdigest()[:16]
 
 
 def provision() -> tuple[Path, Path]:
