@@ -7,6 +7,7 @@
 #define RTE_MASKED BIT64(16)
 #define PIN_WINDOW US(100) /* a pin that is up interrupts at once when it is unmasked … */
 #define PIN_LATE   MS(2)   /* … or some thousand instructions later, where KVM emulates each */
+#define PIN_AGAIN  MS(50)  /* … and once more after its EOI */
 #define LINE_LIMIT MS(600) /* for the device's signal to reach the pin */
 #define LINE_TRIES 3
 #define LINE_HOST  SEC(3)  /* the last of them, where a host's process hands the signal on when it gets CPU time */
@@ -67,20 +68,25 @@ static bool take_in_service(void)
 	return in_service;
 }
 
-/* Is that pin up? */
-static bool pin_up(struct ioapic *io, unsigned pin)
+/* Is that pin up, or will it be? */
+static bool pin_up(struct ioapic *io, unsigned pin, uint64_t ns)
 {
 	const uint32_t before = came();
 	bool up;
 
 	if (!pin_write(io, pin, false))
 		return false;
-	up = WAIT_FOR(came() != before, kvm_emulates() ? PIN_LATE : PIN_WINDOW);
+	up = WAIT_FOR(came() != before, ns);
 	pin_mask(io, pin);
 	/* It may have come between the last look and the mask. */
 	up |= came() != before;
 	(void)take_in_service();
 	return up;
+}
+
+static bool pin_is_up(const struct candidate *c)
+{
+	return pin_up(c->io, c->pin, kvm_emulates() ? PIN_LATE : PIN_WINDOW);
 }
 
 static void add(struct ioapic *io, unsigned pin)
@@ -136,15 +142,18 @@ void intx_close(struct intx *x)
 
 static void close_last(void *arg) { intx_close(arg); }
 
-/* The one that is up, of those that were down before; twice, lest it was the last one's, come late. */
+/*
+ * The one that is up, of those that were down before; twice, lest it was the last one's, come late. After the EOI
+ * vfio looks at the device before its line is up again, a model's process too.
+ */
 static struct candidate *find_pin(uint64_t ns)
 {
 	const struct deadline end = deadline_in(ns);
 
 	do {
 		for (unsigned i = 0; i < candidate_count; i++)
-			if (!candidates[i].noisy && pin_up(candidates[i].io, candidates[i].pin) &&
-			    pin_up(candidates[i].io, candidates[i].pin))
+			if (!candidates[i].noisy && pin_is_up(&candidates[i]) &&
+			    pin_up(candidates[i].io, candidates[i].pin, PIN_AGAIN))
 				return &candidates[i];
 	} while (!deadline_passed(end));
 	return NULL;
@@ -156,7 +165,7 @@ static void find_noisy(struct t *t)
 	bool any = false;
 
 	for (unsigned i = 0; i < candidate_count; i++)
-		any |= candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
+		any |= candidates[i].noisy = pin_is_up(&candidates[i]);
 	if (!any)
 		return;
 	(void)intx.ex->ops->irq_ack(intx.ex, 0);
@@ -164,7 +173,7 @@ static void find_noisy(struct t *t)
 	for (unsigned i = 0; i < candidate_count; i++) {
 		if (!candidates[i].noisy)
 			continue;
-		candidates[i].noisy = pin_up(candidates[i].io, candidates[i].pin);
+		candidates[i].noisy = pin_is_up(&candidates[i]);
 		test_note(t, "I/O APIC pin %u is up before anything is raised%s", candidates[i].pin,
 			  candidates[i].noisy ? "" : ", once");
 	}
