@@ -230,7 +230,10 @@ class Guest:
             self.panic_at = time.monotonic()
         if self.recorder:
             self.recorder.serial_line(raw.decode("utf-8", "replace"))
-        self.on_line(raw.decode("utf-8", "replace"))
+        text = raw.decode("utf-8", "replace")
+        if self.steady:
+            self.steady.line(text)
+        self.on_line(text)
 
     def _events(self) -> None:
         for name, data in list(self.qmp.events):
