@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ APPEND = ("console=ttyS0 quiet loglevel=4 panic=-1 oops=panic intel_iommu=on iom
           " no_timer_check")
 _RDTSC = bytes.fromhex("0f3148c1e2204809d0c3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
 _PR_SET_PDEATHSIG = 1
+STOP = threading.Event()             # no host goes on: somebody wants us to end
 
 
 @dataclass
@@ -139,6 +141,9 @@ def run(line: list[str], env: dict, share: Path, plan: list[Scenario], say) -> S
                 seen += len(whole.encode("utf-8", "replace")) if "\ufffd" not in whole else len(whole)
                 if ended:
                     break
+                if STOP.is_set():
+                    session.why = "stopped"
+                    break
                 if time.monotonic() - mark > limit:
                     session.why = f"no word from the host for {limit:.0f} s"
                     break
@@ -175,11 +180,16 @@ def run_bare(line: list[str], env: dict, seconds: float) -> int | None:
     with open(os.devnull, "wb") as out:
         proc = _spawn(line, env, out)
         try:
-            return proc.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+            return _wait(proc, seconds)
         finally:
             _kill(proc)
+
+
+def _wait(proc: subprocess.Popen, seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while proc.poll() is None and time.monotonic() < end and not STOP.is_set():
+        time.sleep(0.1)
+    return proc.poll()
 
 
 def _spawn(line: list[str], env: dict, out) -> subprocess.Popen:

@@ -54,8 +54,13 @@ def cmd_lab(args) -> int:
         # The longest first: they decide when all is over.
         jobs = [pool.submit(_host, name, label, part, kernel, archive, images, out, done, notes)
                 for name, label, part in sorted(parts(groups, args.jobs), key=lambda p: -sum(s.deadline for s in p[2]))]
-        for job in jobs:
-            job.result()
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:            # a signal, or a host that we could not even write down
+            host.STOP.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     everything = [done[one.name] for one in sorted(chosen, key=lambda s: (s.part, s.name))]
     seconds = time.monotonic() - start
     bad = sum(r.word == "FAIL" for r in everything)
@@ -94,7 +99,7 @@ def _host(name: str, label: str, group: list[Scenario], kernel, archive, images,
     left = sorted(group, key=lambda one: bool(one.host_ends))
     again: set[str] = set()
     for _ in range(AGAIN):
-        if not left:
+        if not left or host.STOP.is_set():
             return
         # 9p serves what is there when the host asks: the folder is made whole before it starts.
         with scratch(build_dir() / "lab") as tmp:
