@@ -49,8 +49,8 @@ def binary(kind: str = "") -> Path:
     return path
 
 
-def device_option(socket: Path, **properties: str) -> str:
-    typed = {k: int(v) if k.startswith("x-") and v.isdecimal() else v for k, v in properties.items()}
+def device_option(socket: Path, **properties: str | int) -> str:
+    typed = {k: int(v) if k.startswith("x-") and str(v).isdecimal() else v for k, v in properties.items()}
     return json.dumps({"driver": "vfio-user-pci", "socket": {"type": "unix", "path": str(socket)}, **typed})
 
 

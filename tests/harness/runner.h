@@ -9,7 +9,7 @@
 enum outcome { OUT_PASS, OUT_FAIL, OUT_SKIP, OUT_ERROR, OUT_TIMEOUT };
 struct t {
 	const struct test *test;
-	unsigned number, checks, failures;
+	unsigned number, checks, failures, findings;
 	unsigned unknown;                /* of the failures: those that no known bug accounts for */
 	enum outcome outcome;            /* ERROR, TIMEOUT and SKIP once they are certain */
 	char reason[256];
