@@ -457,6 +457,8 @@ static int nvme_vf_give(struct exerciser *ex, unsigned vf)
 	for (unsigned i = 1; i <= MIN((unsigned)list[0], 127u); i++)
 		if (get_le16(list + 32 * i + NVME_ID_SECONDARY_VFN) == vf + 1)
 			id = get_le16(list + 32 * i);
+	if (r == 0 && !id)
+		return -ENODEV;          /* the list names no controller for it, and 0 might be the primary one */
 	for (uint32_t kind = NVME_VIRT_QUEUES; kind <= NVME_VIRT_VECTORS && r == 0; kind++)
 		r = manage(n, NVME_VIRT_ASSIGN, kind, id, most[kind]);
 	return r < 0 ? r : manage(n, NVME_VIRT_ONLINE, 0, id, 0);
