@@ -149,6 +149,10 @@ def machines():
     yield run("machine.q35-sparse.finding", "q35-sparse", "pvh", "--plumb", "only=apic.optout", says="PLB060")
     yield run("machine.q35-vtd.storm", "q35-vtd", "pvh", "--plumb", "only=apic.ipi_storm iterations=25000")
     yield run("machine.q35-vtd.timing", "q35-vtd", "pvh", "--plumb", "timing require=perf.exits,dma.map_cost", "--no-steady")
+    # All CPUs by one thread of QEMU's: PAUSE must hand over, or each wait lasts until a timer of QEMU's does.
+    yield run("machine.q35-vtd.in-turn", "q35-vtd", "pvh", "--steady", says="one thread of QEMU runs all CPUs in turn")
+    yield run("machine.q35-vtd.timing-in-turn", "q35-vtd", "pvh", "--plumb", "timing only=boot.tsc,apic.*,perf.*",
+              says="one thread of QEMU runs all CPUs in turn")
     # What QEMU mended or broke since: AMD-Vi above all.
     for name in ("q35-amdvi", "q35-amdvi-noxt", "q35-vtd-nics", "q35-vtd-sriov"):
         yield run(f"machine.{name}.11.1", name, "pvh", "--qemu", "11.1")

@@ -159,6 +159,7 @@ struct smp_report {
 	uint32_t failed_ids[16];
 	uint64_t ns;
 	const char *problem;
+	bool in_turn; /* one thread of the machine's runs them all, each until it hands over */
 };
 extern struct smp_report smp_report;
 /* What starting and waking CPUs needs of the local APIC driver, which is above this layer. */

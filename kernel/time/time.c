@@ -46,12 +46,16 @@ bool deadline_passed(struct deadline d)
 
 #define PAUSE_EVERY 1024u
 
+static bool in_turn;
+
+void cpu_relax_in_turn(bool yes) { in_turn = yes; }
+
 void cpu_relax(void)
 {
 	static unsigned spins;           /* of all CPUs; a lost count does not matter */
 
-	/* Not never: where one thread runs all CPUs in turn (thread=single), PAUSE is what hands over. */
-	if (cpu_features.accel != ACCEL_TCG || ++spins % PAUSE_EVERY == 0)
+	/* Not never: until we know how the CPUs are run. */
+	if (in_turn || cpu_features.accel != ACCEL_TCG || ++spins % PAUSE_EVERY == 0)
 		__asm__ volatile("pause" ::: "memory");
 }
 

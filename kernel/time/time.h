@@ -20,9 +20,11 @@ static inline uint64_t tsc_read(void)
 }
 /*
  * PAUSE between two looks at something. Rarely under TCG: there it leaves the translated code and takes
- * QEMU's big lock, which the device or the CPU that we wait for wants.
+ * QEMU's big lock, which the device or the CPU that we wait for wants. Always where one thread runs all
+ * CPUs in turn (thread=single): there nothing else hands over.
  */
 void cpu_relax(void);
+void cpu_relax_in_turn(bool yes);
 
 /* Calibrates the TSC: CPUID 0x15/0x40000010 where they tell, else against the ACPI PM timer or the PIT. */
 void time_init(void);

@@ -231,8 +231,6 @@ class Guest:
         if self.recorder:
             self.recorder.serial_line(raw.decode("utf-8", "replace"))
         text = raw.decode("utf-8", "replace")
-        if self.steady:
-            self.steady.line(text)
         self.on_line(text)
 
     def _events(self) -> None:

@@ -96,6 +96,7 @@ class Options:
     cmdline: str = ""                # the guest's, complete
     images: Path = field(default_factory=build_dir)   # where kernel.elf and plumb.iso are
     medium: Path | None = None       # to boot from, instead of plumb.iso in a CD drive
+    in_turn: bool = False            # TCG: one thread runs all CPUs
 
     @property
     def image(self) -> Path:
@@ -112,7 +113,7 @@ def command(qemu: Qemu, prof: Profile, opts: Options, tmp: Path, fds: dict, more
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     if more:
         machine += f",memory-backend={vgpu_model.RAM}"
-    argv += ["-machine", machine, "-accel", opts.accel, "-cpu", cpu_model(prof, opts.accel)]
+    argv += ["-machine", machine, "-accel", opts.accel + ",thread=single" * opts.in_turn, "-cpu", cpu_model(prof, opts.accel)]
     argv += ["-smp", opts.smp or prof.smp, "-m", opts.mem or prof.mem]
     if more:  # they reach into the guest's memory
         argv += vgpu_model.ram_options(opts.mem or prof.mem)

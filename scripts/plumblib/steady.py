@@ -10,7 +10,6 @@ be done is left, and said.
 from __future__ import annotations
 
 import os
-import re
 import struct
 
 LATENCY = "/dev/cpu_dma_latency"     # Linux: Documentation/power/pm_qos_interface.rst
@@ -20,16 +19,13 @@ VCPU, OTHER = 1, 2                   # real-time priorities: the lowest that the
 class Steady:
     """Once for each QEMU: apply() as soon as its monitor answers; close() after it has ended."""
 
-    def __init__(self, place: bool = True):
-        self.place = place               # timed DMA on one CPU of the host
+    def __init__(self):
         self.done: list[str] = []
         self.left: list[str] = []
         self.latency = None
         self.before = None
         self.pid = 0
-        self.together = False
-        self.vcpus: list[int] = []
-        self.cpus = sorted(os.sched_getaffinity(0))
+        self.cpu = min(os.sched_getaffinity(0))
 
     def apply(self, pid: int, qmp) -> None:
         cpus = sorted(qmp.ask("query-cpus-fast") or [], key=lambda c: c.get("cpu-index", 0))
@@ -37,40 +33,28 @@ class Steady:
         if not vcpus or not all(isinstance(t, int) for t in vcpus):
             self.left.append("QEMU did not name its threads")
             return
-        self.pid, self.vcpus = pid, vcpus
-        others = self._others()
-        self._try("QEMU in real time", lambda: self._priorities(vcpus, others))
-        self._try("CPUs that sleep lightly", self._stay_awake)
+        self.pid = pid
+        self._try("QEMU in real time", lambda: self._priorities(set(vcpus)))
+        if len(set(vcpus)) == 1:
+            self._try("on one CPU", self._one_cpu)
+        else:                            # the other CPU's idle loop may be on the same core
+            self._try("CPUs that sleep lightly", self._stay_awake)
 
-    def _others(self) -> list[int]:
-        return [t for t in map(int, os.listdir(f"/proc/{self.pid}/task")) if t not in self.vcpus]
-
-    def line(self, text: str) -> None:
+    def _one_cpu(self) -> None:
         """
-        A line of the guest's. Its first CPU does all DMA that is timed, and the main loop serves it: on one CPU
-        of the host what passes between them stays in that CPU's caches. On two it takes as long as those are apart,
-        which is a virtual host's own host's affair and changes as it likes. The other vCPUs sleep meanwhile.
+        One thread for all vCPUs (thread=single), and one CPU of the host for it and the main loop: what passes between
+        them stays in that CPU's caches. On two it takes as long as those are apart, which is a virtual host's
+        own host's affair and changes as it likes.
         """
-        run = re.match(r"# run \d+ (\w+)\.", text)
-        if not run or not self.place or not self.vcpus or len(self.cpus) < 2:
-            return
-        together = run[1] == "dma"
-        if together != self.together:
-            self._try("timed DMA on one CPU", lambda: self._place(together))
+        for thread in map(int, os.listdir(f"/proc/{self.pid}/task")):
+            os.sched_setaffinity(thread, {self.cpu})
 
-    def _place(self, together: bool) -> None:
-        first, rest = ({self.cpus[0]}, set(self.cpus[1:])) if together else (set(self.cpus), set(self.cpus))
-        for thread in [*self._others(), self.vcpus[0]]:
-            os.sched_setaffinity(thread, first)
-        for thread in self.vcpus[1:]:
-            os.sched_setaffinity(thread, rest)
-        self.together = together
-
-    def _priorities(self, vcpus: list[int], others: list[int]) -> None:
-        for thread in others:
-            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(OTHER))
-        for thread in vcpus:
-            os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(VCPU))
+    def _priorities(self, vcpus: set[int]) -> None:
+        for thread in map(int, os.listdir(f"/proc/{self.pid}/task")):
+            if thread in vcpus:
+                os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(VCPU))
+            else:
+                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(OTHER))
         # Who reads the serial line must not wait for those who write to it.
         self.before = os.sched_getscheduler(0), os.sched_getparam(0)
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(OTHER))

@@ -37,6 +37,8 @@ static void env_cpus(void)
 		log_line("# env note CPU with APIC ID %u did not start", smp_report.failed_ids[i]);
 	if (smp_report.problem)
 		log_line("# env note CPUs: %s", smp_report.problem);
+	if (smp_report.in_turn)
+		log_line("# env note one thread of QEMU runs all CPUs in turn: the host has no part in what passes between two");
 }
 
 static void env_acpi(void)

@@ -218,11 +218,7 @@ def test_a_steady_host_is_let_go_again():
         assert len(held.done) + len(held.left) == 2 and held.text()
         if "QEMU in real time" in held.done:
             assert os.sched_getscheduler(sleeper.pid) == os.SCHED_RR and os.sched_getscheduler(0) == os.SCHED_FIFO
-        held.cpus = held.cpus[:1] * 2        # also where there is but one
-        held.line("# run 3 dma.latency")
-        assert "timed DMA on one CPU" not in held.done or os.sched_getaffinity(sleeper.pid) == set(held.cpus[:1])
-        held.line("# run 4 perf.ipi")
-        assert not held.together
+        assert "on one CPU" in held.left or os.sched_getaffinity(sleeper.pid) == {held.cpu}
         held.close()
         assert os.sched_getscheduler(0) == before and held.latency is None
         Monitor.ask = lambda self, command: None
