@@ -113,6 +113,8 @@ struct rounds {
 };
 struct rounds test_rounds(const struct t *, size_t often, uint64_t ns);
 bool test_round(struct t *, struct rounds *);
+/* What is measured in one go: again, now and then, where the timing suite finds that the machine was slow. tries: 0 at first. */
+bool test_again(const struct t *, unsigned *tries);
 void test_budget(struct t *, uint64_t ns); /* from now on, in place of the declared one; longer with timing iterations= */
 
 /* ---- cleanup: registered functions run in reverse when the test ends, however it ends ---- */

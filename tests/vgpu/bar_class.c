@@ -39,16 +39,20 @@ struct bar_latency bar_measure(struct t *t, const char *series, volatile const v
 {
 	struct bar_latency l = {0};
 	struct deadline end;
+	unsigned tries = 0;
 	uint32_t v;
 
 	l.first_ns = tsc_to_ns(timed_read(p, &l.value));
-	end = deadline_in(SLICE);
-	while (l.n < SAMPLES && (l.n < SAMPLES_MIN || !deadline_passed(end))) {
-		ticks[l.n++] = timed_read(p, &v);
-		l.changed += v != l.value;
-		if (tsc_to_ns(ticks[l.n - 1]) >= SLOW_READ)
-			break;
-	}
+	do {
+		l.n = 0;
+		end = deadline_in(SLICE);
+		while (l.n < SAMPLES && (l.n < SAMPLES_MIN || !deadline_passed(end))) {
+			ticks[l.n++] = timed_read(p, &v);
+			l.changed += v != l.value;
+			if (tsc_to_ns(ticks[l.n - 1]) >= SLOW_READ)
+				break;
+		}
+	} while (tsc_to_ns(ticks[l.n - 1]) < SLOW_READ && test_again(t, &tries));
 	test_metric_ticks(t, series, ticks, l.n);
 	l.p50_ns = tsc_to_ns(ticks[(l.n - 1) / 2]); /* sorted by now */
 	l.max_ns = MAX(l.first_ns, tsc_to_ns(ticks[l.n - 1]));
