@@ -153,7 +153,7 @@ def row_of(old: list, new: list, tolerance: float = TOLERANCE) -> Row:
     elif not series.better:
         says = "other"
     else:
-        says = "slower" if low > 1 else "faster"
+        says = "slower" if (low > 1) == (series.better == "low") else "faster"
         if (low < 1 + tolerance) if low > 1 else (high > 1 / (1 + tolerance)):
             says += " within"
     return Row(series, a, b, ratio, low, high, says)

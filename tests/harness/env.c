@@ -31,8 +31,8 @@ static const char *boot_name(void)
 
 static void env_cpus(void)
 {
-	log_line("# env cpus online=%u of=%u max_apic_id=%u start_us=%llu", smp_report.online, smp_report.listed,
-		 cpu_max_apic_id(), (unsigned long long)(smp_report.ns / 1000));
+	log_line("# env cpus online=%u of=%u max_apic_id=%u start_us=%llu%s", smp_report.online, smp_report.listed,
+		 cpu_max_apic_id(), (unsigned long long)(smp_report.ns / 1000), smp_report.in_turn ? " in_turn=1" : "");
 	for (unsigned i = 0; i < MIN(smp_report.failed, ARRAY_SIZE(smp_report.failed_ids)); i++)
 		log_line("# env note CPU with APIC ID %u did not start", smp_report.failed_ids[i]);
 	if (smp_report.problem)

@@ -143,6 +143,30 @@ def test_rates_turn_round():
     assert compare.compare([("a", log(100, "rate"))], [("b", log(50, "rate"))]).rows[0].series.better == ""
 
 
+def test_a_rate_of_many_rounds_is_judged():
+    def log(rate):
+        log = madeup.Log(1)
+        log.test("msi.storm", f"# metric msi.storm dev=00:04.0 unit=1/s n=32 min={rate * .9} p50={rate} max={rate * 1.1}"
+                 f" p50.lo={rate * .97} p50.hi={rate * 1.03} accel=tcg")
+        return made(log.verdict())
+
+    def says(a, b):
+        c = compare.compare([("a", log(a))], [("b", log(b))])
+        return c.rows[0].says, c.exit_code
+    assert says(1000, 500) == ("slower", 1) and says(500, 1000) == ("faster", 0)
+    assert says(1000, 900) == ("slower within", 0) and says(1000, 990) == ("same", 0)
+
+
+def test_how_the_cpus_were_run_is_a_fact_of_the_machine():
+    def log(more):
+        log = madeup.Log(1)
+        log.lines.append(f"# env cpus online=4 of=4 max_apic_id=3 start_us={len(more)}{more}")
+        return made(log.test("apic.ids").verdict())
+    c = compare.compare([("a", log(""))], [("b", log(" in_turn=1"))])
+    assert [key for key, _, _ in c.machine] == ["cpus"]
+    assert not compare.compare([("a", log(""))], [("b", log(""))]).machine
+
+
 def test_outcomes():
     good, bad = made(madeup.Log(1).test("apic.ids").verdict()), made(madeup.Log(1).test("apic.ids", ok=False).verdict())
     skip = made(madeup.Log(2).test("apic.ids", directive="SKIP none").test("apic.ldr").verdict())
