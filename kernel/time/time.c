@@ -7,6 +7,7 @@
 #include "kernel/log/log.h"
 
 #define PM_TIMER_HZ 3579545u             /* ACPI 6.5, 4.8.3.3 */
+#define PM_READS    4096u
 #define PIT_HZ      1193182u
 #define PIT_CH2     0x42
 #define PIT_CMD     0x43
@@ -70,7 +71,21 @@ static uint32_t pm_read(void)
 	return inl((uint16_t)acpi.fadt.pm_timer_port);
 }
 
-bool clock2_present(void) { return acpi.has_fadt && acpi.fadt.pm_timer_port; }
+static bool pm_stands;           /* the FADT names it, and firmware has not switched it on */
+
+bool clock2_present(void) { return acpi.has_fadt && acpi.fadt.pm_timer_port && !pm_stands; }
+bool clock2_stands(void) { return pm_stands; }
+
+/* It ticks three times in a microsecond; nobody reads a port so often in that. */
+static bool pm_ticks(void)
+{
+	const uint32_t first = pm_read();
+
+	for (unsigned i = 0; i < PM_READS; i++)
+		if (pm_read() != first)
+			return true;
+	return false;
+}
 
 struct clock2 clock2_read(void)
 {
@@ -166,6 +181,7 @@ void time_init(void)
 {
 	uint64_t k = from_cpuid();
 
+	pm_stands = clock2_present() && !pm_ticks();
 	if (!k && clock2_present()) {
 		source = "PM timer";
 		k = median3(against_pm_timer, 3);

@@ -37,6 +37,7 @@ uint64_t time_ns(void);                  /* since time_init */
 /* The ACPI PM timer as a second clock, read between two TSC reads. */
 struct clock2 { uint64_t tsc, width; uint32_t ticks; }; /* width: TSC ticks the read took */
 bool clock2_present(void);
+bool clock2_stands(void);                /* ACPI names it, but it does not run */
 struct clock2 clock2_read(void);
 uint64_t clock2_ns(struct clock2 from, struct clock2 to); /* less than 4.6 s apart (24 bits) */
 

@@ -130,6 +130,9 @@ void env_print(void)
 	env_cpus();
 	log_line("# env clock tsc_khz=%llu source=%s invariant=%u", (unsigned long long)tsc_khz(), tsc_source(),
 		 cpu_features.tsc_invariant);
+	if (clock2_stands())
+		log_line("# env note the FADT names a PM timer at port 0x%x, and it does not run: firmware has not switched it on",
+			 acpi.fadt.pm_timer_port);
 	log_line("# env firmware %s", boot_info.firmware[0] ? boot_info.firmware : "unknown");
 	log_line("# env boot %s by %s", boot_name(), boot_info.loader[0] ? boot_info.loader : "unknown");
 	log_line("# env memory total=%lluM free=%lluM above_4g=%lluM", (unsigned long long)(mem.total >> 20),
