@@ -40,7 +40,7 @@ all: setup
 
 help:
 	@echo "make            build/kernel.elf, build/plumb.efi, build/plumb.iso"
-	@echo "make run-qemu   boot it: MACHINE= BOOT=uefi|pvh|bios SMP= MEM= ACCEL=kvm|tcg PLUMB='only=apic.*' …"
+	@echo "make run-qemu   boot it: MACHINE= BOOT=uefi|uboot|pvh|bios SMP= MEM= ACCEL=kvm|tcg PLUMB='only=apic.*' …"
 	@echo "make lab        a KVM + VFIO + IOMMU host inside QEMU, plumb as its guest: LAB=GLOB"
 	@echo "make test       everything that CI runs"
 	@echo "make second-opinion  apic.* and ioapic.* in Bochs"

@@ -7,11 +7,10 @@
 #include "kernel/log/log.h"
 
 #define PM_TIMER_HZ 3579545u             /* ACPI 6.5, 4.8.3.3 */
-#define PM_READS    4096u
-#define PIT_HZ      1193182u
-#define PIT_CH2     0x42
-#define PIT_CMD     0x43
-#define PIT_GATE    0x61
+#define PM_READS    4096u                /* alike: it does not run */
+#define PIT_READS   1000u
+#define READS_PART  1000u                /* of a calibration that two reads of the PIT may take */
+#define PIT_MS      40u                  /* of the 54.9 that it counts */
 
 static uint64_t khz = 1000000, tsc0;     /* 1 GHz until calibrated: deadlines err on the short side */
 static const char *source = "not calibrated";
@@ -128,24 +127,25 @@ static uint64_t against_pm_timer(unsigned ms)
 	return mul_div(b.tsc - a.tsc, 1000000, clock2_ns(a, b));
 }
 
+/* As long as it takes for the reads' own time not to matter, and no longer than the counter has. */
 static uint64_t against_pit(unsigned ms)
 {
-	const uint16_t count = (uint16_t)(PIT_HZ * ms / 1000);
-	const uint8_t gate = inb(PIT_GATE);
-	uint64_t t0, t1;
+	const uint64_t give_up = tsc_read() + 50000000000ull;
+	struct pit_read a, b;
+	uint32_t counted, stands = 0;
 
-	outb(PIT_GATE, (uint8_t)((gate & ~2u) | 1));
-	outb(PIT_CMD, 0xb0);             /* channel 2, mode 0: OUT rises when it has run down */
-	outb(PIT_CH2, (uint8_t)count);
-	outb(PIT_CH2, (uint8_t)(count >> 8));
-	t0 = tsc_read();
+	pit_start();
+	(void)pit_read();                /* it loads at the next of its own ticks */
+	a = pit_read();
 	do {
-		t1 = tsc_read();
-		if (t1 - t0 > 50000000000ull)
-			break;
-	} while (!(inb(PIT_GATE) & 0x20));
-	outb(PIT_GATE, gate);
-	return t1 - t0 > 50000000000ull ? 0 : (t1 - t0) / ms;
+		b = pit_read();
+		stands += b.left == a.left;
+		if (stands == PIT_READS || tsc_read() > give_up)
+			return 0;
+		counted = (uint32_t)(a.left - b.left) & 0xffff;
+	} while (counted < PIT_HZ / 1000 * ms ||
+		 (b.tsc - a.tsc < READS_PART * (a.width + b.width) && counted < PIT_HZ / 1000 * PIT_MS));
+	return mul_div(b.tsc - a.tsc, PIT_HZ, (uint64_t)counted * 1000);
 }
 
 /* The middle of three short runs: one stall of the vCPU does not count. */

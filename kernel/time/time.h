@@ -41,6 +41,12 @@ bool clock2_stands(void);                /* ACPI names it, but it does not run *
 struct clock2 clock2_read(void);
 uint64_t clock2_ns(struct clock2 from, struct clock2 to); /* less than 4.6 s apart (24 bits) */
 
+/* The PIT's channel 2, which counts down from 65535 and comes round after 54.9 ms. 8254, mode 0. */
+#define PIT_HZ 1193182u
+struct pit_read { uint64_t tsc, width; uint16_t left; }; /* in the middle of the read, and the ticks that it took */
+void pit_start(void);
+struct pit_read pit_read(void);
+
 struct deadline { uint64_t tsc; };
 static inline struct deadline deadline_in(uint64_t ns)
 {

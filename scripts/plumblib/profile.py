@@ -51,6 +51,10 @@ class Profile:
             out.append((kind, [b for b in breaks.split(",") if b], {k: v for k, _, v in pairs}))
         return out
 
+    def can_boot(self, boot: str) -> bool:
+        """U-Boot is another UEFI firmware: what boots by OVMF boots by that."""
+        return ("uefi" if boot == "uboot" else boot) in self.boots
+
     @property
     def remaps_interrupts(self) -> bool:
         return any("-iommu" in d and "intremap=on" in d for d in self.devices)

@@ -25,6 +25,7 @@ class Qemu:
     version: str                     # "10.0.13"
     env: dict = field(default_factory=dict)
     firmware: tuple = FIRMWARE       # where its OVMF may be
+    root: Path | None = None         # of the sysroot that it is from
 
     @property
     def label(self) -> str:
@@ -38,6 +39,10 @@ class Qemu:
         # The firmware does not depend on QEMU's version: the project's own will do.
         root = sysroot.provision(sysroot.lowest("0"))
         return root / "usr/share/OVMF/OVMF_CODE_4M.fd", root / "usr/share/OVMF/OVMF_VARS_4M.fd"
+
+    def uboot(self) -> Path:
+        """Always the project's own: Debian 12's keeps its ACPI tables in memory that it calls free."""
+        return (self.root or sysroot.provision(sysroot.lowest("0"))) / sysroot.UBOOT
 
 
 def as_numbers(version: str) -> tuple[int, ...]:
@@ -60,7 +65,7 @@ def probe(argv: list[str], env: dict | None = None) -> str:
 def from_sysroot(release: str) -> Qemu:
     root = sysroot.provision(release)
     argv, env = sysroot.qemu_command(root)
-    return Qemu(argv, probe(argv, env), env, (str(root / "usr/share/OVMF"),))
+    return Qemu(argv, probe(argv, env), env, (str(root / "usr/share/OVMF"),), root)
 
 
 def choose(wanted: str | None, needs: str = "9.0", say=None) -> Qemu:
@@ -176,7 +181,7 @@ def boot_options(qemu: Qemu, boot: str, images: Path, tmp: Path, medium: Path | 
     if boot == "pvh":
         return ["-kernel", str(path)]
     file = str(path).replace(",", ",,")
-    if path.suffix == ".iso":
+    if path.suffix == ".iso" and boot != "uboot":  # that reads no CD
         drive = ["-drive", f"if=none,id=cd,media=cdrom,readonly=on,format=raw,file={file}",
                  "-device", "ide-cd,bus=ide.1,drive=cd,bootindex=0"]
     else:  # a disk; what a firmware writes to it is lost
@@ -185,6 +190,8 @@ def boot_options(qemu: Qemu, boot: str, images: Path, tmp: Path, medium: Path | 
                  "-device", "ide-hd,bus=ide.1,drive=disk,bootindex=0"]
     if boot == "bios":
         return drive
+    if boot == "uboot":
+        return ["-bios", str(qemu.uboot()), *drive]
     code, store = qemu.ovmf()
     shutil.copyfile(store, tmp / "vars.fd")  # OVMF writes to it
     flash = "if=pflash,format=raw,unit="

@@ -39,7 +39,7 @@ class Run:
 
 def check(prof: Profile, opts: Options) -> None:
     """What cannot work is refused before anything starts."""
-    if opts.boot not in prof.boots:
+    if not prof.can_boot(opts.boot):
         raise UsageError(f"{prof.name} does not boot by {opts.boot}; it has {' '.join(prof.boots)}")
     if opts.accel not in prof.accel:
         raise UsageError(f"{prof.name} does not run under {opts.accel}; it has {' '.join(prof.accel)}")

@@ -18,12 +18,14 @@ from . import ROOT, UsageError, shown
 
 # QEMU release -> suites that have it. Ordered: the first that is new enough serves.
 RELEASES = {"10.0": ("trixie",), "11.1": ("trixie", "trixie-backports")}
-PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "ovmf", "seabios", "ipxe-qemu")
+PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "ovmf", "seabios", "ipxe-qemu",
+            "u-boot-qemu")
 LIB = "usr/lib/x86_64-linux-gnu"
+UBOOT = "usr/lib/u-boot/qemu-x86_64/u-boot.rom"
 LOADER = f"{LIB}/ld-linux-x86-64.so.2"
 BINARY = "usr/bin/qemu-system-x86_64"
 NEEDED = (LOADER, BINARY, "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd",
-          "usr/share/seabios/bios-256k.bin", "usr/share/qemu/pvh.bin", "usr/share/qemu/efi-e1000e.rom")
+          "usr/share/seabios/bios-256k.bin", "usr/share/qemu/pvh.bin", "usr/share/qemu/efi-e1000e.rom", UBOOT)
 DEADLINE = 600
 
 

@@ -6,49 +6,12 @@
 
 #define WINDOW      MS(10)
 #define TOLERANCE   200 /* one part in: 0.5 % */
-#define PIT_HZ      1193182u
-#define PIT_CH2     0x42
-#define PIT_CMD     0x43
-#define PIT_GATE    0x61 /* bit 0 gates channel 2, bit 1 the speaker */
 #define READS       2000
 #define ROUNDS      16
 #define OFTEN       64 /* times as many in the timing suite, while it has … */
 #define TIMING      MS(100)
 #define HANDOVERS   MS(40) /* for all CPUs together, roughly */
 #define HANDOVER_MAX 8u    /* CPUs that do; both spin, and share a core where there are few */
-
-/* ---- the PIT's channel 2, counting down from 65535: 54 ms ---- */
-struct pit_read {
-	uint64_t tsc, width; /* in the middle of the read, and how long it took */
-	uint16_t left;
-};
-
-static void pit_start(void)
-{
-	outb(PIT_GATE, (uint8_t)((inb(PIT_GATE) & ~2u) | 1));
-	outb(PIT_CMD, 0xb0); /* channel 2, both bytes, mode 0 */
-	outb(PIT_CH2, 0xff);
-	outb(PIT_CH2, 0xff);
-}
-
-static struct pit_read pit_read(void)
-{
-	struct pit_read best = {.width = UINT64_MAX};
-
-	for (unsigned i = 0; i < 5; i++) {
-		const uint64_t a = tsc_read();
-		uint64_t b;
-		uint16_t left;
-
-		outb(PIT_CMD, 0x80); /* latch: the moment that counts */
-		b = tsc_read();
-		left = inb(PIT_CH2);
-		left = (uint16_t)(left | inb(PIT_CH2) << 8);
-		if (b - a < best.width)
-			best = (struct pit_read){a + (b - a) / 2, b - a, left};
-	}
-	return best;
-}
 
 /* The TSC's distance in ns, by the calibrated rate, against the other clock's. */
 static void compare(struct t *t, const char *clock, uint64_t ticks, uint64_t other_ns, uint64_t error_ticks)

@@ -36,7 +36,7 @@ PROGRAMS = ("usr/bin/busybox", "usr/bin/lspci", "usr/bin/setpci")
 DATA = ("usr/share/misc/pci.ids",)
 # Of QEMU's own files.
 FIRMWARE = ("usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/seabios/*.bin",
-            "usr/share/qemu/*.bin", "usr/share/qemu/efi-*.rom", "usr/share/qemu/*.rom")
+            sysroot.UBOOT, "usr/share/qemu/*.bin", "usr/share/qemu/efi-*.rom", "usr/share/qemu/*.rom")
 LEFT = ("dev", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/lib/x86_64-linux-gnu/perl*",
         "usr/lib/modules/*/kernel/sound", "usr/lib/modules/*/kernel/drivers/gpu", "usr/lib/modules/*/kernel/drivers/media",
         "usr/lib/modules/*/kernel/drivers/iio", "usr/lib/modules/*/kernel/drivers/net/wireless")

@@ -4,7 +4,7 @@
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mkdir -p /dev/shm
+mkdir -p /dev/shm /var/tmp
 exec >/dev/console 2>&1
 share=$(sed -n 's/.*lab=\([^ ]*\).*/\1/p' /proc/cmdline)
 modprobe 9pnet_virtio

@@ -108,6 +108,6 @@ def guest(one: Scenario) -> Profile:
     if prof.helpers:
         # Their servers are this process's; the lab's host has none.
         prof = replace(prof, helpers=[], devices=[d for d in prof.devices if not any(h in d for h in prof.helpers)])
-    if one.boot not in prof.boots:
+    if not prof.can_boot(one.boot):
         raise UsageError(f"scenario {one.name}: {prof.name} does not boot by {one.boot}")
     return replace(prof, must=list(one.must), known={})
