@@ -6,7 +6,7 @@
 #   NAME/setup.sh during.sh after.sh   what to do on the host, with the functions below
 #   NAME/guest.sh                      the guest's QEMU; absent: no guest
 #   NAME/deadline                      its seconds
-#   NAME/serial.log qemu.txt host.log status setup.txt during.txt after.txt   what came of it
+#   NAME/serial.log qemu.txt kvm.txt host.log status setup.txt during.txt after.txt   what came of it
 
 word() { echo "lab: $(cut -d' ' -f1 /proc/uptime) $*" > /dev/console; }
 
@@ -78,9 +78,22 @@ step() {
 	echo $? > "$1.status"
 }
 
+# What KVM did last, should a guest shut down (SVM exit 0x7f: a triple fault) or its VMCB be refused (-1): kvm.txt.
+watch() {
+	local t=/sys/kernel/tracing event
+	[ -e $t/trace ] || mount -t tracefs tracefs $t || return
+	echo 512 > $t/buffer_size_kb
+	for event in kvm_exit kvm_inj_virq kvm_inj_exception kvm_apic_accept_irq kvm_msi_set_irq; do
+		echo 1 > $t/events/kvm/$event/enable
+	done
+	echo 'traceoff if exit_reason == 0x7f || exit_reason == 0xffffffff' > $t/events/kvm/kvm_exit/trigger
+}
+
 guest() {
 	local copy deadline
 	deadline=$(cat deadline)
+	echo > /sys/kernel/tracing/trace
+	echo 1 > /sys/kernel/tracing/tracing_on
 	: > /tmp/serial
 	timeout -s KILL "$deadline" sh ./guest.sh > qemu.txt 2>&1 < /dev/null &
 	export GUEST=$!
@@ -91,6 +104,7 @@ guest() {
 	echo $? > status
 	kill "$copy"
 	cat /tmp/serial > serial.log
+	[ "$(cat /sys/kernel/tracing/tracing_on)" = 1 ] || tail -n 400 /sys/kernel/tracing/trace > kvm.txt
 }
 
 groups() {
@@ -125,6 +139,7 @@ scenario() {
 }
 
 modprobe kvm-amd
+watch
 dmesg > boot.log
 uname -r > release.txt
 groups > groups.txt

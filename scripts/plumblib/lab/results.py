@@ -114,6 +114,12 @@ def _line(pattern: str, log: str) -> str:
     return re.sub(r"^\[ *[\d.]+\] ", "", m[0].strip()) if m else ""
 
 
+def shutdown(folder: Path) -> str:
+    """What KVM last saw of a guest that it shut down (a triple fault): its exits, "UD excp 0x…, shutdown 0x…"; "" of others."""
+    exits = re.findall(r"kvm_exit: vcpu \d+ reason (.+?) rip (0x[0-9a-f]+)", text_of(folder / "kvm.txt"))
+    return ", ".join(f"{why} at {rip}" for why, rip in exits[-3:])
+
+
 def _tests(one: Scenario, out: Result) -> None:
     rep = out.found.report
     check_must(rep, one.must, whole_suite=True)

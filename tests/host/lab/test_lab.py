@@ -169,6 +169,14 @@ RES = ("0000:00:00.0 0x8086 0x29c0 0x060000 0x0-0x0-0x0\n"
        "0000:01:00.0 0x1234 0x11e8 0x00ff00 0xfea00000-0xfeafffff-0x40200\n")
 
 
+def test_a_guest_that_shut_down_says_by_what(tmp_path):
+    line = " CPU 0/KVM-167 [001] d..1. 6.48: kvm_exit: vcpu 0 reason {} rip {} info1 0x0 info2 0x0 intr_info 0x80000306\n"
+    folder = leave(tmp_path / "x", None, 0, kvm_txt=line.format("cpuid", "0x10") + line.format("UD excp", "0x20")
+                   + " CPU 0/KVM-167 [001] .... 6.49: kvm_inj_exception: #UD\n" + line.format("shutdown", "0x20"))
+    assert results.shutdown(folder) == "cpuid at 0x10, UD excp at 0x20, shutdown at 0x20"
+    assert results.shutdown(leave(tmp_path / "y", log(("msi.a", True, "")))) == ""
+
+
 def test_the_page_has_every_scenario(tmp_path):
     doc = tmp_path / "lab.md"
     doc.write_text(f"# x\n{results.MARKS[0]}old\n{results.MARKS[1]}end\n")
