@@ -139,7 +139,8 @@ def _head(item: Item) -> dict:
     facts = [item.host.get("machine", ""), _first(rep, "apic").split(":")[0], _iommu_short(rep)]
     cpus = re.search(r"online=(\d+)", _first(rep, "cpus"))
     memory = re.search(r"total=(\d+)M", _first(rep, "memory"))
-    facts += [f"{cpus[1]} CPUs" if cpus else "", f"{memory[1]} MiB" if memory else "", _first(rep, "accel").upper(),
+    in_turn = " by one thread" if "in_turn=1" in _first(rep, "cpus") else ""
+    facts += [f"{cpus[1]} CPUs{in_turn}" if cpus else "", f"{memory[1]} MiB" if memory else "", _first(rep, "accel").upper(),
               f"QEMU {item.host['qemu']}" if item.host.get("qemu") else "", f"boot {_first(rep, 'boot').split(' ')[0]}"]
     took = rep.verdict.us / 1e6 if rep.verdict else None
     return {"label": item.label, "name": item.name, "word": item.found.word,

@@ -137,9 +137,14 @@ def build_samples(tree: Path, release: str) -> list[Path]:
     shutil.copyfile(OURS, work / OURS.name)
     names = (*SAMPLES, OURS.stem)
     (work / "Makefile").write_text("obj-m := " + " ".join(f"{s}.o" for s in names) + "\n")
-    enter = 'mount --rbind /dev "$1/dev" && exec chroot "$@"'
-    user = [] if os.geteuid() == 0 else ["-r"]
-    _sh(["unshare", *user, "-m", "sh", "-c", enter, "sh", str(tree), "/usr/bin/env", "-i", "PATH=/usr/bin:/bin",
+    # In a chroot there is no namespace of mounts to be had, and root needs none; elsewhere there may be no device nodes.
+    enter = """
+        tree=$1
+        if [ "$(id -u)" = 0 ] && mknod -m 666 "$tree/dev/null" c 1 3 && : > "$tree/dev/null"; then exec chroot "$@"; fi
+        rm -f "$tree/dev/null"
+        user=-r; [ "$(id -u)" != 0 ] || user=
+        exec unshare $user -m sh -c 'mount --rbind /dev "$1/dev" && exec chroot "$@"' sh "$@" """
+    _sh(["sh", "-c", enter, "sh", str(tree), "/usr/bin/env", "-i", "PATH=/usr/bin:/bin",
          "make", "-j2", "-C", f"/usr/src/linux-headers-{release}", "M=/build", "modules"])
     return [work / f"{s}.ko" for s in names]
 
@@ -281,4 +286,4 @@ def _sh(argv: list[str]) -> None:
                           text=True, errors="replace")
     if done.returncode:
         last = [line for line in done.stdout.splitlines() if line.strip()][-5:]
-        raise UsageError(f"{' '.join(argv[:3])} …: status {done.returncode}: " + " | ".join(last))
+        raise UsageError(f"{' '.join(a for a in argv[:3] if len(a) < 80)} …: status {done.returncode}: " + " | ".join(last))
