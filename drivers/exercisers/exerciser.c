@@ -125,8 +125,12 @@ static void close(struct exerciser *ex)
 int exercisers_vfs_on(struct pci_dev *pf, unsigned vfs, const char **why)
 {
 	struct exerciser *ex = pf->driver;
-	int n = ex && ex->ops->vfs_free ? ex->ops->vfs_free(ex) : 0;
+	int n = 0;
 
+	if (ex && ex->broken)
+		ex = NULL;                   /* nobody drives it: the capability alone */
+	if (ex && ex->ops->vfs_free)
+		n = ex->ops->vfs_free(ex);
 	if (n == 0)
 		n = pci_sriov_enable(pf, vfs, why);
 	FOR_EACH_PCI(d) {
