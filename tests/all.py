@@ -151,6 +151,9 @@ def machines():
     yield run("machine.q35-vtd.timing", "q35-vtd", "pvh", "--plumb", "timing require=perf.exits,dma.map_cost", "--no-steady")
     # Another UEFI firmware. Its report is FAIL by what U-Boot hands over: root=/dev/sdb3 as options.
     yield run("machine.q35-vtd.uboot", "q35-vtd", "uboot", "--plumb", "skip=boot.handoff", expect=1, says=" passed, 0 failed")
+    # A clock that stands still, as U-Boot leaves the PM timer: said at once, and the PIT's rate is as right.
+    yield run("machine.q35-vtd.dead-clock", "q35-vtd", "uboot", "--plumb", "only=boot.tsc", expect=1,
+              says="and it does not run: firmware has not switched it on")
     # All CPUs by one thread of QEMU's: PAUSE must hand over, or each wait lasts until a timer of QEMU's does.
     yield run("machine.q35-vtd.in-turn", "q35-vtd", "pvh", "--steady", says="one thread of QEMU runs all CPUs in turn")
     yield run("machine.q35-vtd.timing-in-turn", "q35-vtd", "pvh", "--plumb", "timing only=boot.tsc,apic.*,perf.*",
