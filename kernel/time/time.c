@@ -35,6 +35,11 @@ uint64_t ns_to_tsc(uint64_t ns) { return mul_div(ns, khz, 1000000); }
 uint64_t time_ns(void) { return tsc_to_ns(tsc_read() - tsc0); }
 
 void deadline_set_limit(struct deadline d) { limit = d; }
+void deadline_limit_later(uint64_t ticks)
+{
+	if (limit.tsc != UINT64_MAX)
+		limit.tsc += ticks;
+}
 bool deadline_limit_passed(void) { return tsc_read() >= limit.tsc; }
 bool deadline_passed(struct deadline d)
 {

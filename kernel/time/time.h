@@ -82,3 +82,4 @@ void delay(uint64_t ns);
 /* The harness sets the running test's budget here: no deadline outlives it. {UINT64_MAX} for none. */
 void deadline_set_limit(struct deadline d);
 bool deadline_limit_passed(void);
+void deadline_limit_later(uint64_t ticks); /* by so many: what passed was not the test's */

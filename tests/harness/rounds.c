@@ -12,7 +12,7 @@
 #define LOOK       15u     /* samples */
 #define LEARN      50u     /* … so many times, at first */
 #define NAP        MS(1)
-#define NAPS       7000u   /* of the whole suite, times iterations= */
+#define NAPS       SEC(7)  /* of the whole suite, times iterations= */
 #define TRIES      4u      /* of what is measured in one go */
 
 /* What the machine is like just now: ticks, medians, for a single sample may be lucky. */
@@ -81,18 +81,20 @@ static bool is_slow(struct pace p)
 
 static bool wait_for_quiet(const struct t *t, struct deadline *end)
 {
-	static uint64_t naps;
+	static uint64_t before;          /* ticks, of the whole suite */
+	const uint64_t t0 = tsc_read(), most = ns_to_tsc(NAPS) * MAX(cmdline.iterations, 1u);
+	uint64_t waited = 0;
+	bool quiet;
 
-	while (is_slow(pace_now(t))) {
-		const uint64_t t0 = tsc_read();
-
-		if (naps++ >= NAPS * MAX(cmdline.iterations, 1u))
-			return false;
+	while (!(quiet = !is_slow(pace_now(t))) && before + waited < most) {
 		delay(NAP);
-		if (end->tsc != UINT64_MAX)
-			end->tsc += tsc_read() - t0;
+		waited = tsc_read() - t0;
 	}
-	return true;
+	before += waited;
+	if (end->tsc != UINT64_MAX)
+		end->tsc += waited;
+	deadline_limit_later(waited);    /* neither the rounds' nor the test's */
+	return quiet;
 }
 
 void rounds_reset(void) { recorded = 0; }

@@ -67,7 +67,8 @@ static uint32_t storm_cpu(struct irq_source *s, struct delivery *d, unsigned cpu
 		delivery_due(d, cpu, 0, 1);
 		irq_source_raise(s, 0);
 		arrived = delivery_arrived(d, cpu, 0);
-		if (!arrived && s->ex->ops->irq_pending(s->ex, 0) > 0)
+		/* With the test's time up nothing was waited for. */
+		if (!arrived && !deadline_limit_passed() && s->ex->ops->irq_pending(s->ex, 0) > 0)
 			say_lost(s, d, cpu, raised);
 		irq_source_ack(s, 0);
 		raised++;
