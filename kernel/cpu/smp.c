@@ -318,8 +318,8 @@ static void nothing(void *arg) { (void)arg; }
 
 /*
  * Does an AP answer only when this CPU hands over? Then QEMU runs all CPUs in one thread (thread=single). An
- * overloaded host looks like that by chance, and a timer of QEMU's hands over too: so most of some tries. To be
- * wrong costs time, no result.
+ * overloaded host looks like that by chance, and a timer of QEMU's hands over too: so TRIES times, and at most
+ * once not. To be wrong costs time, no result.
  */
 static bool runs_in_turn(void)
 {

@@ -142,7 +142,7 @@ def linux_boot(chosen, prof, accel: str, guest: linux_guest.Linux, modes: str, s
         if "\n== done" in text:
             return text
         why = f"Linux did not come to its end ({keep}): {text.strip().splitlines()[-1:]} {boot.stderr[-200:]}"
-        if attempt < LINUX_TRIES:        # its lazy mode and QEMU's devices lose a request now and then
+        if attempt < LINUX_TRIES:        # seen once: a broken request in lazy mode (docs/bench.md)
             say(f"again, {why}")
     raise UsageError(why)
 

@@ -4,8 +4,8 @@
 QEMU answers most of what a guest times in its main loop, a thread that sleeps until it is needed. How long
 it takes to wake, and at whose cost, is the host's affair, and the greatest difference between two boots of
 one image. So all of QEMU gets real-time priority, the main loop a higher one than the vCPUs (two that spin
-for each other would keep it from answering), and the host's CPUs are asked to sleep lightly. What may not
-be done is left, and said.
+for each other would keep it from answering). One thread for all vCPUs shares one CPU of the host with the main
+loop; where they have a thread each, the host's CPUs are asked to sleep lightly. What may not be done is left, and said.
 """
 from __future__ import annotations
 
