@@ -380,7 +380,9 @@ TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies
 			test_note(t, "%s: BAR1 and BAR3 are not read: allow=disruptive", v->name);
 			continue;
 		}
-		for (unsigned bar = 1; bar <= 3; bar += 2) {
+		bool answers = vgpu_still_answers(t, v);
+
+		for (unsigned bar = 1; answers && bar <= 3; bar += 2) {
 			const struct pci_bar *b = &g->dev->bar[bar];
 			volatile void *p;
 
@@ -390,10 +392,10 @@ TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies
 			if (!p)
 				continue;
 			classify(t, v, &f, bar == 1 ? "bar1" : "bar3", p, &l);
-			if (l.value == ~0u)
+			answers = vgpu_still_answers(t, v);
+			if (answers && l.value == ~0u)
 				all_ones(t, v, bar);
 		}
-		vgpu_still_answers(t, v);
 	}
 	if (!shown && !test_has_failed(t))
 		test_skip(t, "%s", why);
