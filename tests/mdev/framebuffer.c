@@ -97,7 +97,7 @@ static void classify(struct t *t, const struct pci_dev *d, unsigned bar, volatil
 	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " page=bar%u", RIDARG(d->rid), bar);
 	l = bar_measure(t, series, p);
 	test_note(t, PRIRID " BAR%u is %s: %llu ns a read; %s costs %llu ns", RIDARG(d->rid), bar,
-		  bar_class_name(bar_classify(&f, &l)), (unsigned long long)l.p50_ns, f.what,
+		  bar_class_name(bar_classify(&l)), (unsigned long long)l.p50_ns, f.what,
 		  (unsigned long long)f.p50_ns);
 }
 

@@ -304,7 +304,7 @@ static enum bar_class classify(struct t *t, const struct vgpu *v, const struct b
 
 	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " page=%s", RIDARG(v->g->dev->rid), page);
 	*l = bar_measure(t, series, p);
-	class = bar_classify(f, l);
+	class = bar_classify(l);
 	test_note(t, "%s: %s is %s: %s a read (the first %s); %s costs %s", v->name, page,
 		  bar_class_name(class), vgpu_time_text(l->p50_ns, a), vgpu_time_text(l->first_ns, b),
 		  f->what, vgpu_time_text(f->p50_ns, c));
