@@ -122,6 +122,16 @@ def bad(slower=1.0):
     return log.verdict()
 
 
+def modes():
+    """Every mode that DMA has, told apart: the widest tables."""
+    log = Log(1)
+    names = ("off", "passthrough", "translate", "strict", "deferred", "scattered", "translate-2m", "translate-1g")
+    log.test("dma.latency", *[line for at, mode in enumerate(names) for size in (512, 1 << 20)
+                              for line in metric("dma.latency", f"dev=41:00.0 what=write mode={mode} size={size} depth=1",
+                                                 int((9000 + size * 97.13) * (1 + .37 * at)))])
+    return log.verdict()
+
+
 HOSTILE = ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"'><svg onload=alert(1)>", "{{ 7*7 }} {% raw %}",
            "](javascript:alert(1)) `code` | cell **bold**", "</pre></details><h1>owned</h1>", "\u202eevil\u2066 \x1b[31m\x07",
            "&lt;b&gt; &amp; --> ]]>")

@@ -8,6 +8,7 @@ from browser import DESKTOP, PHONE, Browser
 from kit import LOGS, judged, plumb
 
 TEXT = "document.body.innerText"
+A4 = (688, 1000)  # pixels of a sheet without its margins
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,12 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     (folder / "bad.log").write_bytes(madeup.bad().bytes())
     (folder / "slow.log").write_bytes(madeup.bad(1.7).bytes())
+    (folder / "modes.log").write_bytes(madeup.modes().bytes())
     (folder / "hostile.log").write_bytes(madeup.hostile().bytes())
     made = {"real": [LOGS / "q35-vtd.log"], "stale": [LOGS / "q35-vtd-stale.log"], "hang": [LOGS / "selftest-hang.log"],
-            "bad": [folder / "bad.log"], "hostile": [folder / "hostile.log"],
+            "bad": [folder / "bad.log"], "modes": [folder / "modes.log"], "hostile": [folder / "hostile.log"],
             "several": [folder / "bad.log", folder / "slow.log", LOGS / "q35-vtd.log"], "list": [LOGS / "q35-vtd-dump.log"]}
-    status = {"real": 0, "stale": 1, "hang": 2, "bad": 1, "hostile": 1, "several": 1, "list": 2}
+    status = {"real": 0, "stale": 1, "hang": 2, "bad": 1, "modes": 0, "hostile": 1, "several": 1, "list": 2}
     for name, logs in made.items():
         done = plumb("report", *logs, "-o", folder / f"{name}.html")
         assert done.returncode == status[name], done.stdout + done.stderr
@@ -252,6 +254,15 @@ def test_print_opens_what_is_folded(browser, pages):
                         " document.querySelector('.quiet dl').getBoundingClientRect().height > 0")
     assert browser.eval("getComputedStyle(document.querySelector('.raw')).display") == "none"
     assert browser.pdf().startswith(b"%PDF")
+
+
+def test_print_cuts_nothing_off(browser, pages):
+    """On paper nobody scrolls: what is wider than the sheet is lost."""
+    for name in ("real", "stale", "bad", "several", "modes"):
+        show(browser, pages[name], A4, dark=False, media="print")
+        assert browser.eval("document.documentElement.scrollWidth") <= A4[0], name
+        assert browser.eval("[...document.querySelectorAll('*')].filter(e => !e.ownerSVGElement && e.scrollWidth > e.clientWidth + 1 &&"
+                            " getComputedStyle(e).overflowX != 'visible').map(e => e.outerHTML.slice(0, 80))") == [], name
 
 
 def test_a_hostile_log_stays_text(browser, pages):
