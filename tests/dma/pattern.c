@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "kernel/lib/sabotage.h"
 #include "tests/dma/dma_test.h"
 
 void bytes_copy(void *to, const void *from, size_t n)
@@ -66,7 +67,7 @@ bool machine_is_slow(void)
 
 		for (volatile unsigned i = 0; i < 100; i = i + 1)
 			;
-		if (time_ns() - t0 <= US(100))
+		if (time_ns() - t0 <= US(100) && !SABOTAGE(host_slow))
 			return false;
 	}
 	return true;

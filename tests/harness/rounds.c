@@ -3,6 +3,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/cpu/cpu.h"
 #include "kernel/lib/fmt.h"
+#include "kernel/lib/sabotage.h"
 #include "kernel/lib/string.h"
 #include "tests/harness/runner.h"
 
@@ -70,6 +71,8 @@ static struct pace pace_now(const struct t *t)
 		p.wake = median(wake);
 		best.wake = MIN(best.wake, p.wake);
 	}
+	if (SABOTAGE(host_slow))
+		p.work *= 2;
 	return p;
 }
 

@@ -131,7 +131,7 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for kind, what, entry, wrong, boots in pool.map(job, jobs):
             label = f"no fault, {len(what)} tests" if kind == "sound" else what
-            good = f"caught by {', '.join(entry['fails'])}" if kind == "caught" else "all pass"
+            good = "all pass" if kind == "sound" else f"caught by {', '.join(entry['fails'])}" if entry["fails"] else "borne"
             good += f" (in boot {boots})" if boots > 1 else ""
             print(f"{'ok  ' if not wrong else 'FAIL'} {entry['machine']:16} {label:28} {'; '.join(wrong) or good}",
                   flush=True)
