@@ -26,7 +26,8 @@ struct device {
 	struct dma_stage stage;
 	struct plan plan[DMA_SERIES_MAX];
 	size_t size;                     /* of its buffer */
-	bool dead;
+	bool lost[STAGE_MODES];          /* what failed in a mode has been said: no figures of it */
+	bool dead;                       /* of none */
 };
 
 struct runner {
@@ -171,9 +172,12 @@ static bool check_stamps(struct runner *m, struct dma_stage *s, const struct dma
 	const struct exerciser *ex = s->ex;
 	const bool known = (ex->caps & EX_DMA_COPY) || ex->fill >= 0;
 	const int64_t at = known ? stamps(s, q, medium, matches) : stamps(s, q, before, differs);
+	const char *what = "wrong";
 
-	return EXPECT_MSG(m->t, at < 0, PRIRID " %s %s: transfers of %zu bytes, %u in flight: wrong at offset 0x%llx",
-			  RIDARG(ex->dev->rid), ex->ops->name, dma_stage_name(s, s->mode), q->size, q->depth,
+	if (at >= 0 && *(volatile uint64_t *)dma_stage_va(s, (size_t)at) == pattern_word(before, (size_t)at))
+		what = "nothing was written";
+	return EXPECT_MSG(m->t, at < 0, PRIRID " %s %s: transfers of %zu bytes, %u in flight: %s at offset 0x%llx",
+			  RIDARG(ex->dev->rid), ex->ops->name, dma_stage_name(s, s->mode), q->size, q->depth, what,
 			  (unsigned long long)at);
 }
 
@@ -182,8 +186,11 @@ static bool can(const struct exerciser *ex, enum dma_dir dir)
 	return ex->caps & (dir == DMA_READ ? EX_DMA_READ : EX_DMA_WRITE);
 }
 
-/* A warm-up and a burst in each direction; memory is read first, so that there is something to write. */
-static bool measure(struct runner *m, struct dma_stage *s, struct plan *p, uint64_t number)
+/*
+ * A warm-up and a burst in each direction; memory is read first, so that there is something to write. -errno of a
+ * burst, -EIO where other bytes came, reported as checks that did not hold.
+ */
+static int measure(struct runner *m, struct dma_stage *s, struct plan *p, uint64_t number)
 {
 	const struct dma_series *q = &p->s;
 	const uint64_t medium = m->seed + 2 * number, before = medium + 1;
@@ -205,14 +212,14 @@ static bool measure(struct runner *m, struct dma_stage *s, struct plan *p, uint6
 		if (!EXPECT_MSG(m->t, r == 0, PRIRID " %s %s: %s of %zu bytes, %u in flight: -%s", RIDARG(s->ex->dev->rid),
 				s->ex->ops->name, dma_stage_name(s, s->mode), dir == DMA_READ ? "read" : "write",
 				q->size, q->depth, err_name(r)))
-			return false;
+			return r;
 		if (dir == DMA_WRITE && !check_stamps(m, s, q, before, medium))
-			return false;
+			return -EIO;
 		for (unsigned i = 0; i < q->count; i++)
 			samples(m, p->each, q->count, s->mode, dir)[number * q->count + i] = each[i] - MIN(each[i], m->empty);
 		samples(m, p->whole, 1, s->mode, dir)[number] = MAX(whole, 1u);
 	}
-	return true;
+	return 0;
 }
 
 /* ---- visits ---- */
@@ -236,7 +243,7 @@ static bool has(const struct device *dev, const struct plan *p, enum stage_mode 
 
 	if (mode == STAGE_SCATTERED && dev->stage.ex->dma_frames && p->s.size / PAGE_SIZE > dev->stage.ex->dma_frames)
 		return false;
-	return !p->skip && dev->stage.has[mode] && p->s.modes >= mode &&
+	return !p->skip && dev->stage.has[mode] && !dev->lost[mode] && p->s.modes >= mode &&
 	       (!remaps || (dev->size - DMA_STAGE_FIRST) / align_up(p->s.size, PAGE_SIZE) >= p->s.depth);
 }
 
@@ -246,14 +253,19 @@ static void visit(struct runner *m, enum stage_mode mode, uint64_t number)
 		struct device *dev = m->dev[d];
 		bool entered = false;
 
-		if (dev->dead || !dev->stage.has[mode])
-			continue;
 		for (unsigned i = 0; i < m->series && !dev->dead; i++) {
+			int r;
+
 			if (!has(dev, &dev->plan[i], mode))
 				continue;
-			dev->dead = (!entered && !dma_stage_enter(&dev->stage, mode)) ||
-				    !measure(m, &dev->stage, &dev->plan[i], number);
+			dev->dead = !entered && !dma_stage_enter(&dev->stage, mode);
+			if (dev->dead)
+				break;
 			entered = true;
+			r = measure(m, &dev->stage, &dev->plan[i], number);
+			/* It is started anew in the next mode. One that does not end is not waited for again and again. */
+			dev->lost[mode] = r < 0;
+			dev->dead = r == -ETIMEDOUT;
 		}
 	}
 }
