@@ -44,13 +44,13 @@ static struct safe safe_part(struct pci_dev *d, unsigned bar)
 	return (struct safe){"MSI-X table", table, MIN(table + PAGE_SIZE, b->size)};
 }
 
-static void tell_trapped(struct t *t, const struct pci_dev *d, unsigned bar, const struct bar_latency *least)
+static void tell_trapped(struct t *t, const struct pci_dev *d, unsigned bar, uint64_t of_port)
 {
 	char evidence[112];
 
-	fmt_snprintf(evidence, sizeof(evidence), "%llu KiB at 0x%llx, prefetchable; a read costs %llu %% of one of port 0xcf8, or more",
+	fmt_snprintf(evidence, sizeof(evidence), "%llu KiB at 0x%llx, prefetchable; a read costs %llu %% of one of port 0xcf8 or more",
 		     (unsigned long long)(d->bar[bar].size >> 10), (unsigned long long)d->bar[bar].base,
-		     (unsigned long long)least->of_port);
+		     (unsigned long long)of_port);
 	test_finding(t, "PLB100",
 		     "the host does not map the device's memory into the guest: no mmap of the region (x-no-mmap=on, a "
 		     "vendor driver that emulates it), or dirty tracking",
@@ -63,7 +63,7 @@ static unsigned look(struct t *t, struct pci_dev *d, unsigned bar)
 	const struct safe part = safe_part(d, bar);
 	const uint64_t pages = (part.end - part.first + PAGE_SIZE - 1) / PAGE_SIZE;
 	const unsigned most = (unsigned)MIN(pages, (uint64_t)(test_iterations(t, 0) ? PAGES_MOST : PAGES_SHOWN));
-	struct bar_latency least = {.of_port = UINT64_MAX};
+	uint64_t least = UINT64_MAX;     /* percent of a port */
 	unsigned count[3] = {0};
 
 	for (unsigned i = 0; i < most; i++) {
@@ -79,13 +79,12 @@ static unsigned look(struct t *t, struct pci_dev *d, unsigned bar)
 			     (unsigned long long)(part.first / PAGE_SIZE + page));
 		l = bar_measure(t, series, p);
 		count[bar_classify(&l)]++;
-		if (l.of_port < least.of_port)
-			least = l;
+		least = MIN(least, l.of_port);
 		EXPECT_MSG(t, l.max_ns < SEC(1), PRIRID " BAR%u page 0x%llx: a read took %llu ms", RIDARG(d->rid), bar,
 			   (unsigned long long)page, (unsigned long long)(l.max_ns / 1000000));
 	}
 	if (most && count[BAR_TRAPPED] == most && d->bar[bar].prefetchable && d->bar[bar].size >= LARGE)
-		tell_trapped(t, d, bar, &least);
+		tell_trapped(t, d, bar, least);
 	if (most)
 		test_note(t, PRIRID " BAR%u (%s): of %u pages %u direct, %u trapped, %u unclear", RIDARG(d->rid), bar,
 			  part.why, most, count[BAR_DIRECT], count[BAR_TRAPPED], count[BAR_UNCLEAR]);
@@ -96,7 +95,7 @@ static unsigned look(struct t *t, struct pci_dev *d, unsigned bar)
  * Which pages of which BARs the guest reaches by itself, and which the hypervisor answers.
  *
  * A page is trapped where reading it costs what a certain trap costs (the I/O APIC's window, or a port),
- * read right before it; direct where it costs less than half. Registers of an emulated device are
+ * read right beside it; direct where it costs less than half. Registers of an emulated device are
  * trapped; the frame buffer of one that is passed through must not be: that is what to look for here.
  */
 TEST_TIMED(perf, bar, "each BAR page that may be read: direct or trapped, against the floor of a certain trap", NEED_PCI)

@@ -7,7 +7,7 @@
  * Does an access to a page of a BAR go to the device (direct), or does the host answer it (trapped)?
  * Judged against traps that are certain: the I/O APIC's window, and a port that the VMM itself answers.
  * Times alone say nothing, they overlap between machines, and a host that is busy doubles them from one
- * millisecond to the next: each read of the page is compared with the trap right after it.
+ * millisecond to the next: each read of the page is compared with the traps right beside it.
  */
 struct bar_floor { uint64_t p50_ns; const char *what; }; /* to be told beside a page's */
 struct bar_floor bar_floor_measure(struct t *);
