@@ -112,6 +112,7 @@ void pci_assign_resources(void);
 bool pci_bar_place(const struct pci_dev *, unsigned bar, bool high, uint64_t *base);
 /* The BAR mapped (uncached), memory decoding on. NULL: absent, I/O, unassigned, or no room. */
 volatile void *pci_bar_map(struct pci_dev *, unsigned bar);
+const struct pci_dev *pci_sign_of_a_vm(void);             /* one that only a VMM has: virtio, QEMU's own, Bochs; or NULL */
 bool pci_decodes_memory(const struct pci_dev *);          /* as its command register stands */
 /* Sets, then clears bits of the command register; what is set is opened in the bridges above too. */
 void pci_set_command(struct pci_dev *, uint16_t set, uint16_t clear);

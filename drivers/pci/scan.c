@@ -411,3 +411,11 @@ bool pci_matches(const struct pci_dev *d, const struct pci_match *m)
 	       (m->device == 0xffff || m->device == d->device) &&
 	       (d->class_code & m->class_mask) == (m->class_code & m->class_mask);
 }
+
+const struct pci_dev *pci_sign_of_a_vm(void)
+{
+	FOR_EACH_PCI(d)
+		if (d->vendor == 0x1af4 || d->vendor == 0x1b36 || d->vendor == 0x1234)
+			return d;
+	return NULL;
+}

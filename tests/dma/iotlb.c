@@ -162,7 +162,7 @@ TEST_FULL(dma, iotlb, TEST_TIMES, BUDGET, "transfers over working sets swept pas
 	unsigned devices = 0;
 
 	FOR_EACH_EXERCISER(t, ex, EX_DMA_TIMED) {
-		struct sweep w = {.t = t, .ex = ex, .seed = test_seed(t), .empty = dma_measure_nothing(),
+		struct sweep w = {.t = t, .ex = ex, .seed = test_seed(t), .empty = test_measure_nothing(),
 				  .dir = ex->caps & EX_DMA_COPY ? DMA_READ : DMA_WRITE,
 				  .len = (size_t)align_up(MAX(ex->dma_min, 8u), ex->dma_align),
 				  .count = slow ? SAMPLES / 4 : SAMPLES * MIN(MAX(asked, 1u), (uint64_t)1000)};

@@ -235,7 +235,7 @@ TEST_FULL(dma, map_cost, TEST_TIMES, BUDGET, "map, unmap, sync: per page, per ba
 	unsigned units = 0;
 
 	FOR_EACH_EXERCISER(t, ex, 0) {
-		struct cost c = {.t = t, .empty = dma_measure_nothing(),
+		struct cost c = {.t = t, .empty = test_measure_nothing(),
 				 .samples = slow ? SAMPLES / 4 : SAMPLES * MIN(MAX(asked, 1u), (uint64_t)1000)};
 		struct iommu *iommu = ex->bypasses_iommu ? NULL : iommu_of(ex->dev);
 

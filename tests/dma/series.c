@@ -27,7 +27,7 @@ struct device {
 	struct plan plan[DMA_SERIES_MAX];
 	size_t size;                     /* of its buffer */
 	bool lost[STAGE_MODES];          /* what failed in a mode has been said: no figures of it */
-	bool dead;                       /* of none */
+	bool dead;                       /* … nor of any */
 };
 
 struct runner {
@@ -224,18 +224,6 @@ static int measure(struct runner *m, struct dma_stage *s, struct plan *p, uint64
 
 /* ---- visits ---- */
 
-uint64_t dma_measure_nothing(void)
-{
-	uint64_t least = ~0ull;
-
-	for (unsigned i = 0; i < 64; i++) {
-		const uint64_t t0 = tsc_read(), ticks = tsc_read() - t0;
-
-		least = MIN(least, ticks);
-	}
-	return least;
-}
-
 /* Where mappings come and go, all transfers in flight need a place of their own beside what stays mapped. */
 static bool has(const struct device *dev, const struct plan *p, enum stage_mode mode)
 {
@@ -263,7 +251,7 @@ static void visit(struct runner *m, enum stage_mode mode, uint64_t number)
 				break;
 			entered = true;
 			r = measure(m, &dev->stage, &dev->plan[i], number);
-			/* It is started anew in the next mode. One that does not end is not waited for again and again. */
+			/* It is started anew in the next mode; one that cannot be, or does not end, is not waited for again and again. */
 			dev->lost[mode] = r < 0;
 			dev->dead = r == -ETIMEDOUT;
 		}
@@ -360,7 +348,7 @@ void dma_series_run(struct t *t, const struct dma_series *wanted, unsigned count
 	const uint64_t asked = MIN(test_iterations(t, 0), (uint64_t)ASKED_MAX);
 	struct rounds rounds = test_rounds(t, OFTEN, TIMING);
 	struct runner m = {.t = t, .series = MIN(count, (unsigned)DMA_SERIES_MAX), .seed = test_seed(t),
-			   .empty = dma_measure_nothing()};
+			   .empty = test_measure_nothing()};
 
 	m.slow = !asked && machine_is_slow();
 	if (m.slow)

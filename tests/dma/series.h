@@ -40,6 +40,3 @@ struct dma_figures {
 /* Measures them all and then calls print for each series, mode and direction that a device has. */
 void dma_series_run(struct t *, const struct dma_series *, unsigned count,
 		    void (*print)(struct t *, const struct dma_figures *));
-
-/* What two readings of the clock cost with nothing between them, in ticks: the least of many. */
-uint64_t dma_measure_nothing(void);

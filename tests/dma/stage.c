@@ -128,7 +128,8 @@ static int switch_mode(struct dma_stage *s, enum stage_mode to)
 	const enum stage_mode from = s->mode;
 	int r = 0;
 
-	if (from == to)
+	/* Another device's stage may have turned the unit meanwhile. */
+	if (from == to && (!s->iommu || s->iommu->translating == (to != STAGE_OFF)))
 		return 0;
 	if (from != STAGE_OFF)
 		(void)s->iommu->ops->detach(&s->domain[from], s->ex->rid);

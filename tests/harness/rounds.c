@@ -7,8 +7,8 @@
 #include "kernel/lib/string.h"
 #include "tests/harness/runner.h"
 
-#define PACE_LOOPS 500u    /* a tenth of a millisecond, on a machine that … */
-#define PACE_MOST  MS(1)   /* … does not emulate each instruction */
+#define PACE_LOOPS 500u    /* microseconds on a CPU of its own, some 150 under TCG; fewer loops where they take longer than … */
+#define PACE_MOST  MS(1)
 #define WORK_PART  8u      /* slower than at best by so much of it; quiet, work differs by less than a hundredth */
 #define WAKE_PART  4u
 #define LOOK       15u     /* samples */

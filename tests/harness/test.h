@@ -82,6 +82,8 @@ void test_metric_ticks(struct t *, const char *series, uint64_t *ticks, size_t n
  */
 void test_metric_rounds(struct t *, const char *series, uint64_t *ticks, size_t n, size_t batch);
 void sort_ticks(uint64_t *ticks, size_t n);
+/* What two readings of the clock cost with nothing between them, in ticks: the least of many. */
+uint64_t test_measure_nothing(void);
 /* A rate, of n times (batch of each round) that as much took: work >> shift a second. The slowest, the median, … */
 void test_metric_rate(struct t *, const char *series, const char *unit, uint64_t work, unsigned shift,
 		      uint64_t *ticks, size_t n, size_t batch);

@@ -90,15 +90,14 @@ static void holds_pattern(struct t *t, const struct pci_dev *d, const struct pci
 
 static void classify(struct t *t, const struct pci_dev *d, unsigned bar, volatile const void *p)
 {
-	const struct bar_floor f = bar_floor_measure(t);
-	char series[48];
+	char series[48], beside[BAR_BESIDE];
 	struct bar_latency l;
 
 	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " page=bar%u", RIDARG(d->rid), bar);
+	bar_floor_measure(t);
 	l = bar_measure(t, series, p);
-	test_note(t, PRIRID " BAR%u is %s: %llu ns a read; %s costs %llu ns", RIDARG(d->rid), bar,
-		  bar_class_name(bar_classify(&l)), (unsigned long long)l.p50_ns, f.what,
-		  (unsigned long long)f.p50_ns);
+	test_note(t, PRIRID " BAR%u is %s: %llu ns a read, %s", RIDARG(d->rid), bar, bar_class_name(bar_classify(&l)),
+		  (unsigned long long)l.p50_ns, bar_beside_text(&l, beside));
 }
 
 /* What it says of itself does not fit together. */

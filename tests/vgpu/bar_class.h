@@ -9,9 +9,6 @@
  * Times alone say nothing, they overlap between machines, and a host that is busy doubles them from one
  * millisecond to the next: each read of the page is compared with the traps right beside it.
  */
-struct bar_floor { uint64_t p50_ns; const char *what; }; /* to be told beside a page's */
-struct bar_floor bar_floor_measure(struct t *);
-
 enum bar_class { BAR_DIRECT, BAR_TRAPPED, BAR_UNCLEAR };
 const char *bar_class_name(enum bar_class);
 struct bar_latency {
@@ -19,7 +16,7 @@ struct bar_latency {
 	unsigned n;
 	uint32_t value;                    /* what was read */
 	unsigned changed;                  /* reads that gave another value than the first */
-	uint64_t of_ioapic, of_port;       /* percent of what that trap costs beside it, median */
+	uint64_t of_ioapic, of_port;       /* percent of what that trap costs beside it, median; without an I/O APIC 0 */
 };
 /*
  * Reads 32 bits again and again, for a slice of time, and prints the samples as a metric of this series.
@@ -27,3 +24,7 @@ struct bar_latency {
  */
 struct bar_latency bar_measure(struct t *, const char *series, volatile const void *);
 enum bar_class bar_classify(const struct bar_latency *);
+/* By what it was judged: "93 % of a read of the I/O APIC's window, 220 % of one of port 0xcf8". */
+#define BAR_BESIDE 80
+const char *bar_beside_text(const struct bar_latency *, char text[BAR_BESIDE]);
+void bar_floor_measure(struct t *);    /* the I/O APIC's window alone, as a metric */

@@ -296,18 +296,17 @@ TEST_FULL(vgpu, bars, 0, 30000, "the BARs this kind should have, sizes and types
 
 /* ---- latencies ---- */
 
-static enum bar_class classify(struct t *t, const struct vgpu *v, const struct bar_floor *f, const char *page,
-			       volatile const void *p, struct bar_latency *l)
+static enum bar_class classify(struct t *t, const struct vgpu *v, const char *page, volatile const void *p,
+			       struct bar_latency *l)
 {
-	char series[64], a[16], b[16], c[16];
+	char series[64], a[16], b[16], beside[BAR_BESIDE];
 	enum bar_class class;
 
 	fmt_snprintf(series, sizeof(series), "dev=" PRIRID " page=%s", RIDARG(v->g->dev->rid), page);
 	*l = bar_measure(t, series, p);
 	class = bar_classify(l);
-	test_note(t, "%s: %s is %s: %s a read (the first %s); %s costs %s", v->name, page,
-		  bar_class_name(class), vgpu_time_text(l->p50_ns, a), vgpu_time_text(l->first_ns, b),
-		  f->what, vgpu_time_text(f->p50_ns, c));
+	test_note(t, "%s: %s is %s: %s a read (the first %s), %s", v->name, page, bar_class_name(class),
+		  vgpu_time_text(l->p50_ns, a), vgpu_time_text(l->first_ns, b), bar_beside_text(l, beside));
 	return class;
 }
 
@@ -356,7 +355,6 @@ static void stalls(struct t *t, const struct vgpu *v, const struct bar_latency *
  */
 TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies", NEED_PCI)
 {
-	struct bar_floor f = {0};
 	const char *why = NULL;
 	unsigned shown = 0;
 
@@ -367,8 +365,8 @@ TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies
 		if (!vgpu_answers(t, v, &why))
 			continue;
 		if (!shown++)
-			f = bar_floor_measure(t);
-		classify(t, v, &f, "bar0", g->regs, &l);
+			bar_floor_measure(t);
+		classify(t, v, "bar0", g->regs, &l);
 		if (l.value == ~0u && !vgpu_still_answers(t, v))
 			continue;
 		EXPECT_MSG(t, l.value == g->id.boot_0 && !l.changed,
@@ -391,7 +389,7 @@ TEST_FULL(vgpu, bar_class, 0, 90000, "each BAR direct or trapped, with latencies
 			p = mmio_map(gpa(b->base), PAGE_SIZE);
 			if (!p)
 				continue;
-			classify(t, v, &f, bar == 1 ? "bar1" : "bar3", p, &l);
+			classify(t, v, bar == 1 ? "bar1" : "bar3", p, &l);
 			answers = vgpu_still_answers(t, v);
 			if (answers && l.value == ~0u)
 				all_ones(t, v, bar);

@@ -5,15 +5,6 @@
 #include "drivers/apic/apic.h"
 #include "kernel/lib/fmt.h"
 
-/* Devices that only a VMM has: virtio, QEMU's own, Bochs. */
-static const struct pci_dev *sign_of_a_vm(void)
-{
-	FOR_EACH_PCI(d)
-		if (d->vendor == 0x1af4 || d->vendor == 0x1b36 || d->vendor == 0x1234)
-			return d;
-	return NULL;
-}
-
 static void x2apic(struct t *t)
 {
 	if (apic_mode == APIC_X2APIC)
@@ -78,7 +69,7 @@ static void remapping(struct t *t, const struct vgpu *v)
 
 static void visible(struct t *t)
 {
-	const struct pci_dev *sign = sign_of_a_vm();
+	const struct pci_dev *sign = pci_sign_of_a_vm();
 	char evidence[96];
 
 	if (!sign || cpu_features.hypervisor[0])

@@ -260,6 +260,7 @@ def test_print_cuts_nothing_off(browser, pages):
     """On paper nobody scrolls: what is wider than the sheet is lost."""
     for name in ("real", "stale", "bad", "several", "modes"):
         show(browser, pages[name], A4, dark=False, media="print")
+        browser.eval("document.querySelectorAll('.figures').forEach(d => d.open = true)")
         assert browser.eval("document.documentElement.scrollWidth") <= A4[0], name
         assert browser.eval("[...document.querySelectorAll('*')].filter(e => !e.ownerSVGElement && e.scrollWidth > e.clientWidth + 1 &&"
                             " getComputedStyle(e).overflowX != 'visible').map(e => e.outerHTML.slice(0, 80))") == [], name

@@ -67,6 +67,9 @@ def caught(name, entry):
     said += "\n".join(f"finding {f.ident} {f.text}" for f in report.findings)
     if not wrong and "says" in entry and not re.search(entry["says"], said):
         wrong.append(f"nothing says /{entry['says']}/")
+    figures = "\n".join(f"{m.name} " + " ".join(f"{k}={v}" for k, v in m.values.items()) for t in tests.values() for m in t.metrics)
+    if not wrong and "figures" in entry and not re.search(entry["figures"], figures):
+        wrong.append(f"no figure is like /{entry['figures']}/")
     if f"sabotage {name}" not in [f"sabotage {v.split(':')[0]}" for v in report.env_of("sabotage")]:
         wrong.append("the report does not say that it is a sabotaged one")
     return wrong
