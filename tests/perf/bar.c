@@ -95,8 +95,9 @@ static unsigned look(struct t *t, struct pci_dev *d, unsigned bar)
  * Which pages of which BARs the guest reaches by itself, and which the hypervisor answers.
  *
  * A page is direct where reading it costs less than half of a trap that is certain, the I/O APIC's window,
- * and else trapped where it costs what a port does that the VMM answers; both are read right beside it. Registers of an emulated device are
- * trapped; the frame buffer of one that is passed through must not be: that is what to look for here.
+ * and else trapped where it costs what a port does that the VMM answers; both are read right beside it.
+ * Registers of an emulated device are trapped; the frame buffer of one that is passed through must not be:
+ * that is what to look for here.
  */
 TEST_TIMED(perf, bar, "each BAR page that may be read: direct or trapped, against the floor of a certain trap", NEED_PCI)
 {

@@ -119,8 +119,12 @@ enum bar_class bar_classify(const struct bar_latency *l)
 
 const char *bar_beside_text(const struct bar_latency *l, char text[BAR_BESIDE])
 {
-	fmt_snprintf(text, BAR_BESIDE, "%llu %% of a read of the I/O APIC's window, %llu %% of one of port 0xcf8",
-		     (unsigned long long)l->of_ioapic, (unsigned long long)l->of_port);
+	char ioapic[64] = "";
+
+	if (ioapic_count)
+		fmt_snprintf(ioapic, sizeof(ioapic), "%llu %% of a read of the I/O APIC's window, ",
+			     (unsigned long long)l->of_ioapic);
+	fmt_snprintf(text, BAR_BESIDE, "%s%llu %% of one of port 0xcf8", ioapic, (unsigned long long)l->of_port);
 	return text;
 }
 

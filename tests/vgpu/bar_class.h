@@ -25,6 +25,6 @@ struct bar_latency {
 struct bar_latency bar_measure(struct t *, const char *series, volatile const void *);
 enum bar_class bar_classify(const struct bar_latency *);
 /* By what it was judged: "93 % of a read of the I/O APIC's window, 220 % of one of port 0xcf8". */
-#define BAR_BESIDE 80
+#define BAR_BESIDE 112
 const char *bar_beside_text(const struct bar_latency *, char text[BAR_BESIDE]);
 void bar_floor_measure(struct t *);    /* the I/O APIC's window alone, as a metric */
