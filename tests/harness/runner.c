@@ -243,7 +243,7 @@ static struct { unsigned passed, failed, skipped, todo; } counts;
 static void report(struct t *t)
 {
 	const char *name = full_name(t->test);
-	const char *known = known_bug(t->test->suite, t->test->name);
+	const char *known = known_bug(t->test->suite, t->test->name, t->outcome == OUT_PASS);
 
 	switch (t->outcome) {
 	case OUT_PASS:

@@ -21,8 +21,8 @@ extern const struct test tests_start[], tests_end[];
 
 /* needs.c: what is missing, in a sentence, or NULL */
 const char *need_missing(enum test_need);
-/* known.c: why this test is known to fail on this platform, or NULL */
-const char *known_bug(const char *suite, const char *name);
+/* known.c: why this test is known to fail on this platform, or NULL; passed: … or always did */
+const char *known_bug(const char *suite, const char *name, bool passed);
 /* … and does it account for this check's failure? */
 bool known_failure(const char *suite, const char *name, const char *text);
 /* rounds.c: " slow=3/32", rounds that were, or ""; leaves out their samples and says how many are left */
