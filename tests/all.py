@@ -38,6 +38,18 @@ SELFTESTS = {"pass": 0, "skip": 0, "known": 0, "fail": 1, "empty": 1, "fault": 1
              "hang": 2, "reset": 2, "garble": 2}
 
 
+def of_interest(text):
+    """The lines of a failed check to print: of a report all that its failed tests said, figures too, and what follows it."""
+    found, block = [], []
+    for line in text.splitlines():
+        block = [line] if line.startswith(("# run ", "# verdict ")) else [*block, line]
+        if line.startswith("not ok ") and "# TODO" not in line:
+            found += block
+            block = []
+    rest = text.splitlines() if not found else block
+    return [*found, *(line for line in rest if not NOISE.match(line))]
+
+
 class Check:
     def __init__(self, name, *argv, expect=0, seconds=300, says=None, **env):
         self.name, self.argv, self.expect, self.seconds, self.says = name, argv, expect, seconds, says
@@ -245,8 +257,7 @@ def main():
         if outcome == "skip":
             print("     " + (text.strip().splitlines() or ["?"])[-1])
         if outcome == "FAIL" or args.v:
-            lines = [line for line in text.splitlines() if args.v or not NOISE.match(line)]
-            print("\n".join("     | " + line for line in lines[-60:]), flush=True)
+            print("\n".join("     | " + line for line in (text.splitlines() if args.v else of_interest(text)[-60:])), flush=True)
         if outcome == "FAIL":
             failed.append(check.name)
             keep(check, text)
