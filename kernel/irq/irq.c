@@ -117,7 +117,7 @@ bool irq_watch_stray(const struct irq_watch *w, bool (*skip)(unsigned cpu, int v
 		for (int v = 32; v < 256; v++) {
 			const uint32_t n = now[v] - base[v];
 
-			if (n == 0 || v == VEC_IPI_CALL || v == VEC_SPURIOUS || (skip && skip(c, v, arg)))
+			if (n == 0 || v == VEC_IPI_CALL || v == VEC_TURN || v == VEC_SPURIOUS || (skip && skip(c, v, arg)))
 				continue;
 			*out = (struct irq_stray){c, v, n};
 			return true;

@@ -7,6 +7,7 @@
 #define IRQ_VECTOR_FIRST 0x30            /* below: exceptions and what a stray 8259 would use */
 #define IRQ_VECTOR_LAST  0xef
 #define VEC_IPI_CALL     0xf0            /* wakes a CPU for cpu_call() */
+#define VEC_TURN         0xf1            /* the local APIC's timer as irq_vmm_turn() sets it */
 #define VEC_SPURIOUS     0xff
 
 /* A free vector for the running test, or -ENOSPC. Counts as "stray" where nobody owns it. */
@@ -27,8 +28,8 @@ void irq_watch_restart(struct irq_watch *);
 void irq_watch_end(struct irq_watch *);
 uint32_t irq_watch_count(const struct irq_watch *, unsigned cpu, int vector);
 /*
- * The first counter that moved and is not (cpu, vector) of the expected set. VEC_IPI_CALL and the
- * spurious vector are not looked at. skip(cpu, vector) true: expected there. False: nothing stray.
+ * The first counter that moved and is not (cpu, vector) of the expected set. VEC_IPI_CALL, VEC_TURN
+ * and the spurious vector are not looked at. skip(cpu, vector) true: expected there. False: nothing stray.
  */
 struct irq_stray { unsigned cpu; int vector; uint32_t count; };
 bool irq_watch_stray(const struct irq_watch *, bool (*skip)(unsigned cpu, int vector, void *), void *arg,

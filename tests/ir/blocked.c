@@ -34,7 +34,7 @@ bool ir_expect_nothing(struct irq_source *s, struct delivery *d, unsigned index,
 	irq_source_raise(s, index);
 	if (!WAIT_FOR(s->ex->ops->irq_pending(s->ex, index) != 0, MS(500)))
 		test_error(d->t, "%s %s: the device did not signal: nothing was shown", irq_source_name(s), what);
-	delivery_window();
+	irq_window();
 	/* A vCPU whose turn on the host had not come has it now: what reached it counts to this step. */
 	delivery_fence(d->t);
 	irq_source_ack(s, index);

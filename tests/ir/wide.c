@@ -36,7 +36,8 @@ static void send(struct irq_source *s, uint32_t dest, enum irq_dest_mode mode, i
 	irq_source_raise(s, 0);
 	if (!WAIT_FOR(s->ex->ops->irq_pending(s->ex, 0) != 0, MS(500)))
 		test_error(s->t, "%s: the device did not signal: nothing was shown", irq_source_name(s));
-	/* One whose message goes by way of the host must not send two as one. */
+	/* One whose message goes by way of the host must not send two as one, nor this one as the next. */
+	irq_vmm_turn();
 	if (!irq_source_can_tell(s, 0))
 		delivery_window();
 	irq_source_ack(s, 0);
@@ -51,7 +52,7 @@ static void nobody(struct irq_source *s, struct delivery *d, unsigned cpu)
 	for (size_t i = 0; i < ARRAY_SIZE(wide_clusters); i++)
 		if (!somebody_is(d, apic_logical_id(cpu) | wide_clusters[i], IRQ_LOGICAL))
 			send(s, apic_logical_id(cpu) | wide_clusters[i], IRQ_LOGICAL, d->vector[ARRAY_SIZE(wide_ids) + i]);
-	delivery_window();
+	irq_window();
 	delivery_fence(d->t);
 	/* The vectors in this order: IDs with bit 8, 15, 16, 30 added, clusters with bit 4, 11. */
 	delivery_check(d, "%s, vectors 0x%x to 0x%x, to IDs above 255 and clusters above 15 that nobody has", irq_source_name(s),

@@ -13,7 +13,7 @@ static void message_not_line(struct t *t, struct delivery *d, struct exerciser *
 	irq_source_aim(s, d, 0, cpu, 1);
 	irq_expect_one(s, d, 0, cpu, 1);
 	irq_expect_one(s, d, 0, cpu, 1);
-	delivery_window();
+	irq_window();
 	delivery_check(d, "%s, INTx not disabled and its pin open", irq_source_name(s));
 	irq_source_close(s);
 }

@@ -299,7 +299,7 @@ bool irq_expect_none(struct irq_source *s, struct delivery *d, unsigned index, c
 	if (!WAIT_FOR(s->ex->ops->irq_pending(s->ex, index) != 0, SEC(1)))
 		test_error(s->t, "%s: the device did not signal interrupt %u %s: nothing was shown", s->name,
 			   index, what);
-	delivery_window();
+	irq_window();
 	irq_source_ack(s, index);
 	return delivery_check(d, "%s, interrupt %u %s", s->name, index, what);
 }

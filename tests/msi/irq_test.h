@@ -85,6 +85,12 @@ bool irq_source_can_tell(struct irq_source *, unsigned index); /* … whether it
 bool irq_expect_none(struct irq_source *, struct delivery *d, unsigned index, const char *what);
 /* Aims interrupt index at that CPU, physical and fixed, with d->vector[v]. */
 void irq_source_aim(struct irq_source *, const struct delivery *d, unsigned index, unsigned cpu, unsigned v);
+/*
+ * What has signalled is at the APICs when this is back, also where its message takes an eventfd and QEMU's main loop
+ * (vfio-user, mdev, ivshmem) and not the vCPU that raised it. delivery_fence() after it: and taken.
+ */
+void irq_vmm_turn(void);
+void irq_window(void);           /* delivery_window(), and then that */
 /* irq_raise() and irq_ack() of the device; an error ends the test. */
 void irq_source_raise(struct irq_source *, unsigned index);
 void irq_source_ack(struct irq_source *, unsigned index);

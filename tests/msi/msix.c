@@ -64,7 +64,7 @@ static void held_and_released(struct irq_source *s, struct delivery *d, unsigned
 	EXPECT_MSG(d->t, WAIT_FOR(msix_pending(&ex->msix, index), SEC(1)),
 		   "%s, entry %u, masked %s and raised: pending bit: got 0, expected 1", irq_source_name(s),
 		   index, how);
-	delivery_window();
+	irq_window();
 	delivery_check(d, "%s, entry %u, masked %s", irq_source_name(s), index, how);
 
 	delivery_due(d, cpu, 0, 1);

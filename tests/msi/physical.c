@@ -155,7 +155,7 @@ static void without_master(struct irq_source *s, struct delivery *d, unsigned cp
 		pci_set_command(ex->dev, PCI_COMMAND_MASTER, 0);
 	} else {
 		irq_source_raise(s, 0);
-		delivery_window();
+		irq_window();
 		ring_masked(s, d);
 		delivery_fence(d->t);
 		if (delivery_count(d, cpu, 0) == d->due[cpu] + 1) {

@@ -35,7 +35,7 @@ static void cut_logical(struct irq_source *s, struct delivery *d)
 	REQUIRE_OK(d->t, err);
 	irq_source_message(s, 0, &msg);
 	irq_source_raise(s, 0);
-	delivery_window();
+	irq_window();
 	irq_source_ack(s, 0);
 	delivery_fence(d->t);
 	for (unsigned cpu = 0; cpu < d->cpus; cpu++) {

@@ -52,7 +52,7 @@ static bool arrives(struct irq_source *s, struct delivery *d, unsigned n, unsign
 static void not_granted(struct irq_source *s, struct delivery *d, unsigned n, unsigned cpu, unsigned i)
 {
 	irq_source_raise(s, i);
-	delivery_window();
+	irq_window();
 	delivery_fence(d->t);
 	irq_source_ack(s, i);
 	for (unsigned k = 0; k < n; k++) {
@@ -129,7 +129,7 @@ static void held_and_released(struct irq_source *s, struct delivery *d, unsigned
 	pending = msi_pending(m);
 	EXPECT_MSG(d->t, pending == BIT(k), "%s, message %u masked and raised: pending bits: got 0x%x, expected 0x%x", who, k,
 		   pending, BIT(k));
-	delivery_window();
+	irq_window();
 	delivery_check(d, "%s, message %u masked", who, k);
 	if (n > 1)
 		arrives(s, d, n, cpu, k ^ 1);

@@ -620,7 +620,7 @@ static void alone(struct t *t, struct vgpu *a, struct vgpu *b, struct irq_source
 	EXPECT_MSG(t, b->g->ex->ops->irq_pending(b->g->ex, 0) == 0,
 		   "%s was raised, and %s shows it as pending", a->name, b->name);
 	(void)a->g->ex->ops->irq_ack(a->g->ex, 0);
-	delivery_window();
+	irq_window();
 	for (unsigned i = 0; i < 4; i++) {
 		shot = vgpu_shoot(a->g->ex, d, 0, 0, PATIENCE);
 		EXPECT_MSG(t, shot.arrived && !shot.extra && !shot.strayed,

@@ -196,7 +196,7 @@ struct vgpu_shot vgpu_shoot(struct exerciser *ex, struct delivery *d, unsigned c
 	(void)WAIT_FOR(irq_watch_count(&d->watch, cpu, own.vector), patience);
 	s.pending = ex->ops->irq_pending(ex, 0) > 0;
 	(void)ex->ops->irq_ack(ex, 0);
-	delivery_window();
+	irq_window();
 	came = irq_watch_count(&d->watch, cpu, own.vector);
 	s.arrived = came != 0;
 	s.extra = came ? came - 1 : 0;
