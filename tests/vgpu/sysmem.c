@@ -172,6 +172,23 @@ static void through_window(struct t *t, struct vgpu *v, enum dma_mode mode)
 	dma_space_close(s);
 }
 
+/* Why not with this card, or NULL. */
+static const char *cannot(struct t *t, struct vgpu *v)
+{
+	const unsigned accesses = 2 * (2 * WORDS / STEP + 16); /* reads, writes, and the rest; off and translated */
+	const char *why = NULL;
+
+	if (!vgpu_answers(t, v, &why))
+		return why ? why : "it has died";
+	if (v->g->kind != NVIDIA_REAL || v->g->id.kind != NVIDIA_REAL)
+		return "a vGPU has no DMA that a guest without a driver could start [I]: dma.* time another device";
+	if (v->g->unposted)
+		return "the GPU was never started: vgpu.identify";
+	if (!nvidia_has_window(v->g))
+		return "this generation's window shows video memory only, or BAR0 does not reach it";
+	return vgpu_can_afford(v, accesses, &why) ? NULL : why;
+}
+
 /*
  * The GPU's 1 MiB window at 0x700000, turned to system memory (PBUS 0x1700, target 2): what the CPU reads and
  * writes there the GPU reads and writes in guest memory over the bus, through the IOMMU when it is on.
@@ -184,23 +201,18 @@ static void through_window(struct t *t, struct vgpu *v, enum dma_mode mode)
 TEST_FULL(vgpu, sysmem_window, 0, 60000,
 	  "the window at system memory reads and writes guest RAM, through the IOMMU when on", NEED_PCI)
 {
-	const char *why = NULL;
+	const char *reason = NULL, *why;
 	unsigned shown = 0;
 
 	FOR_EACH_VGPU(t, v) {
 		if (!cmdline.disruptive)
 			test_skip(t, "runs only with allow=disruptive");
-		if (!vgpu_answers(t, v, &why))
+		why = cannot(t, v);
+		if (why) {
+			/* Of several the GPU's own: that a vGPU has none is no news. */
+			reason = reason && v->g->kind != NVIDIA_REAL ? reason : why;
 			continue;
-		why = "a vGPU has no DMA that a guest without a driver could start [I]: dma.* time another "
-		      "device";
-		if (v->g->kind != NVIDIA_REAL || v->g->id.kind != NVIDIA_REAL)
-			continue;
-		why = "this generation's window shows video memory only, or BAR0 does not reach it";
-		if (v->g->unposted)
-			why = "the GPU was never started: vgpu.identify";
-		if (v->g->unposted || !nvidia_has_window(v->g) || !vgpu_can_afford(v, 2 * WORDS, &why))
-			continue;
+		}
 		shown++;
 		through_window(t, v, DMA_OFF);
 		if (iommu_of(v->g->dev))
@@ -208,5 +220,5 @@ TEST_FULL(vgpu, sysmem_window, 0, 60000,
 		vgpu_still_answers(t, v);
 	}
 	if (!shown && !test_has_failed(t))
-		test_skip(t, "%s", why);
+		test_skip(t, "%s", reason);
 }
