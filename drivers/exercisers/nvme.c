@@ -28,7 +28,7 @@
 #define TRANSFER_MAX 0x100000u
 #define MEDIUM_MAX   0x400000ull         /* of a large disk, only so much is used */
 
-#define COMMAND_DEADLINE MS(500)
+#define COMMAND_DEADLINE SEC(2)          /* 0.3 s were seen beside busy processes */
 #define PENDING_DEADLINE MS(50)
 #define READY_DEADLINE   SEC(3)
 #define RESET_DEADLINE   SEC(1)

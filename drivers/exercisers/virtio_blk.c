@@ -24,7 +24,7 @@
 #define MEDIUM_MAX   0x400000ull         /* of a large disk, only so much is used */
 #define COOKIE_IRQ   0xffffffffu
 
-#define COMMAND_DEADLINE MS(500)
+#define COMMAND_DEADLINE SEC(2)          /* the main loop of a busy host's QEMU */
 #define PENDING_DEADLINE MS(50)
 #define STUCK_AFTER      MS(2)           /* from then on dma_poll() looks at the device status too */
 

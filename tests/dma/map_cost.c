@@ -168,7 +168,7 @@ static void queue_floor(struct cost *c)
 		if (r == -EOPNOTSUPP)
 			return;
 		REQUIRE_OK(c->t, r);
-		if (!WAIT_FOR(*word == i + 1, MS(100)))
+		if (!WAIT_FOR(*word == i + 1, SEC(1)))
 			test_timeout(c->t, "an empty request to the queue of %s did not complete", ops->name);
 		if (!ticks)
 			ticks = room(c, &c->queue, c->samples);
