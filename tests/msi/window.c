@@ -32,7 +32,7 @@ void irq_vmm_turn(void)
 		return;
 	timer_once();
 	timer_once();
-	apic_write(APIC_LVT_TIMER, LVT_MASKED);
+	apic_write(APIC_LVT_TIMER, LVT_MASKED | VEC_TURN);
 }
 
 void irq_window(void)
