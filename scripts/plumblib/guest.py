@@ -81,6 +81,8 @@ class Guest:
         self.verdict_at = self.panic_at = None
 
     def __enter__(self) -> Guest:
+        if self.steady:
+            self.steady.open()
         theirs: dict[str, socket.socket] = {}
         ours: dict[str, socket.socket] = {}
         for name in ("serial", "qmp", *self.helpers):

@@ -9,15 +9,20 @@ loop; where they have a thread each, the host's CPUs are asked to sleep lightly.
 """
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
+import tempfile
+import time
 
 LATENCY = "/dev/cpu_dma_latency"     # Linux: Documentation/power/pm_qos_interface.rst
 VCPU, OTHER = 1, 2                   # real-time priorities: the lowest that there are
+LOCK = "plumb-steady.lock"           # in the directory for temporary files
+PATIENCE = 60                        # seconds, for another one that measures
 
 
 class Steady:
-    """Once for each QEMU: apply() as soon as its monitor answers; close() after it has ended."""
+    """Once for each QEMU: open() before it, apply() as soon as its monitor answers, close() after it has ended."""
 
     def __init__(self):
         self.done: list[str] = []
@@ -26,8 +31,33 @@ class Steady:
         self.before = None
         self.pid = 0
         self.cpu = min(os.sched_getaffinity(0))
+        self.lock = None
+        self.beside = False
+
+    def open(self) -> None:
+        """Two in real time keep each other, and who reads their reports, from running: one after the other."""
+        end = time.monotonic() + PATIENCE
+        try:
+            self.lock = os.open(os.path.join(tempfile.gettempdir(), LOCK), os.O_RDONLY | os.O_CREAT, 0o644)
+            while not self._locked():
+                if time.monotonic() > end:
+                    self.beside = True
+                    self.left.append("another one measures for a minute and longer")
+                    break
+                time.sleep(0.1)
+        except OSError as e:
+            self.left.append(f"{LOCK}: {e.strerror}")
+
+    def _locked(self) -> bool:
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def apply(self, pid: int, qmp) -> None:
+        if self.beside:
+            return
         cpus = sorted(qmp.ask("query-cpus-fast") or [], key=lambda c: c.get("cpu-index", 0))
         vcpus = [c.get("thread-id") for c in cpus]
         if not vcpus or not all(isinstance(t, int) for t in vcpus):
@@ -77,6 +107,9 @@ class Steady:
         if self.latency is not None:
             os.close(self.latency)
             self.latency = None
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def text(self) -> str:
         return ", ".join(dict.fromkeys(self.done + [f"not allowed: {x}" for x in self.left]))

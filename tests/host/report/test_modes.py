@@ -229,6 +229,22 @@ def test_a_steady_host_is_let_go_again():
         sleeper.wait()
 
 
+def test_two_that_measure_take_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(steady.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(steady, "PATIENCE", 0.3)
+    first, second = steady.Steady(), steady.Steady()
+    first.open()
+    second.open()
+    assert not first.left and second.beside and "another one measures" in second.text()
+    second.apply(os.getpid(), None)      # nothing is done to it, nor asked
+    second.close()
+    first.close()
+    third = steady.Steady()
+    third.open()
+    assert not third.beside and third.lock is not None
+    third.close()
+
+
 def test_the_figures_that_a_stranger_asks_for_stand_on_top():
     found = log_of(latency("off", 20000, 200), latency("translate", 22000, 300), latency("strict", 40000, 9000))
     assert glance.glance(found.report) == [
