@@ -50,6 +50,12 @@ def of_interest(text):
     return [*found, *(line for line in rest if not NOISE.match(line))]
 
 
+def last_words(check):
+    """What QEMU said in the end, where it said something and the boot did not pass."""
+    path = pathlib.Path(check.log + ".evidence.txt")
+    return path.read_text(errors="replace").rstrip().splitlines()[-6:] if check.log and path.is_file() else []
+
+
 class Check:
     def __init__(self, name, *argv, expect=0, seconds=300, says=None, **env):
         self.name, self.argv, self.expect, self.seconds, self.says = name, argv, expect, seconds, says
@@ -245,7 +251,7 @@ def main():
         """All that it said, and the log of its boot, where the next run of it does not reach."""
         FAILED.mkdir(parents=True, exist_ok=True)
         (FAILED / f"{check.name}.txt").write_text(f"$ {check.again}\n{text}")
-        for end in ("", ".qemu"):
+        for end in ("", ".evidence.txt"):
             if check.log and os.path.isfile(check.log + end):
                 shutil.copy(check.log + end, FAILED / f"{check.name}.log{end}")
         print(f"     | kept: {FAILED}/{check.name}.*    again: tests/all.py -vk '{check.name}'", flush=True)
@@ -257,7 +263,8 @@ def main():
         if outcome == "skip":
             print("     " + (text.strip().splitlines() or ["?"])[-1])
         if outcome == "FAIL" or args.v:
-            print("\n".join("     | " + line for line in (text.splitlines() if args.v else of_interest(text)[-60:])), flush=True)
+            lines = text.splitlines() if args.v else of_interest(text)[-60:]
+            print("\n".join("     | " + line for line in [*lines, *last_words(check)]), flush=True)
         if outcome == "FAIL":
             failed.append(check.name)
             keep(check, text)

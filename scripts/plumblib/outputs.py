@@ -94,7 +94,8 @@ def text(found: Outcome, paint: Paint, seconds: float | None = None, log: str = 
         out.append(paint("red", f"{found.word}: {clean(found.why)}"))
         out += [f"    {clean(p)}" for p in rep.problems if found.why not in p][:8]
     if evidence:
-        out.append(f"    registers, APICs and QEMU's last words: {evidence}")
+        more = "" if found.word in ("PASS", "FAIL") else "registers, APICs and "
+        out.append(f"    {more}QEMU's last words: {evidence}")
     said = noise.sentence(rep)
     out += [paint("yellow", said)] if said else []
     last = summary_line(found, seconds, paint)

@@ -123,7 +123,7 @@ def run(prof: Profile, qemu: Qemu, opts: Options, log: Path, limits: Limits, vie
             first = first or boot
             found = judge.judge_boot(boot, limits)
             boots.append(found)
-            if found.word not in ("PASS", "FAIL") and (boot.evidence or boot.stderr):
+            if found.word != "PASS" and (boot.evidence or boot.stderr):
                 place = symbols.where(boot.evidence, opts.images / "kernel.debug.elf")
                 found.why += f"; {place}" if place else ""
                 _keep_evidence(side, found, boot)
