@@ -32,6 +32,8 @@ void irq_vmm_turn(void)
 		return;
 	timer_once();
 	timer_once();
+	/* Whoever makes it periodic next would else have QEMU's main loop run it every 2 ns, and nothing besides. */
+	apic_write(APIC_TIMER_INIT, 0);
 	apic_write(APIC_LVT_TIMER, LVT_MASKED | VEC_TURN);
 }
 

@@ -96,6 +96,7 @@ static void ping(void *arg)
 /* Wakes the boot CPU now and then, should the one that is to do it have stopped. */
 static void watchdog(bool on)
 {
+	apic_write(APIC_TIMER_INIT, 0);  /* QEMU starts anew from the old count when the mode changes */
 	apic_write(APIC_LVT_TIMER, on ? LVT_PERIODIC | VEC_IPI_CALL : LVT_MASKED);
 	apic_write(APIC_TIMER_INIT, on ? UINT32_MAX / 8 : 0);
 }
