@@ -209,7 +209,8 @@ static void dma_at(struct world *w, unsigned h, uint64_t at)
 		const unsigned index = (unsigned)((pa - w->pool.pa.v) / PAGE_SIZE);
 		struct dma_target g = page(w, h, index, at);
 
-		fmt_snprintf(what, sizeof(what), "step %u", w->step);
+		fmt_snprintf(what, sizeof(what), "step %u, by a map of %llu KiB", w->step,
+			     (unsigned long long)(l->size / 1024));
 		dma_target_fill(&g, g.seed);
 		ASSERT_OK(w->t, dma_write(&g, off, len));
 		if (!dma_expect_written(&g, off, len, what) || !dma_expect_no_fault(s, what))
